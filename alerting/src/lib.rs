@@ -21,15 +21,15 @@
 //! - `Any` with neither `repeatInterval` nor `resolve`: each matched record is at once a notification of its own.
 //! - `Any` otherwise: `n >= 1` in a window of 1 s.
 //! - `Frequency {count, window}`: `n >= count`.
-//! - `Spike {ratio, window, minCount, direction}`, with `m` the records in `[E - 2W, E - W)`: up `n >= minCount` and `n
-//!   >= ratio * m`; down `m >= minCount` and `m >= ratio * n`. Asked only if the rule has *observed* since `E - 2W`.
+//! - `Spike {ratio, window, minCount, direction}`, with `m` the records in `[E - 2W, E - W)`: up `n >= minCount` and
+//!   `n >= ratio * m`; down `m >= minCount` and `m >= ratio * n`. Asked only if the rule has *observed* since `E - 2W`.
 //! - `Flatline {below, window, groups}`: `n < below`, for a group that is *watched*. Asked only if the rule has
 //!   observed since `E - W` and, for a group that the rule does not name, if the group's first bucket does not start
 //!   after `E - W`.
 //! - `NewValue {path, learnFor}`: the bucket that ends at `E` has a value that no earlier bucket of the group has, and
 //!   `E` is more than `learnFor` after the start of the group's first bucket.
-//! - `Cardinality {path, window, above | below}`, with `d` the distinct values in the window: `d > above`, or `d <
-//!   below` for a watched group, under the same terms as `Flatline`.
+//! - `Cardinality {path, window, above | below}`, with `d` the distinct values in the window: `d > above`, or
+//!   `d < below` for a watched group, under the same terms as `Flatline`.
 //! - `Change {path}`: with the group's records ordered by (time, topic, partition, offset), a record in the bucket that
 //!   ends at `E` has another value than the record before it.
 //! - `Extreme {path, direction}`: in that order, a record in the bucket that ends at `E` is beyond all records before

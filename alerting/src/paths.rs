@@ -229,8 +229,8 @@ impl GroupBy {
             let found = path.append(record, into);
             // A length is at most MAX_LABEL, so two bytes hold it.
             let length = (into.len() - at - 2) as u16;
-            if let Some(place) = into.get_mut(at..at + 2) {
-                place.copy_from_slice(&length.to_le_bytes());
+            if let Some(length_bytes) = into.get_mut(at..at + 2) {
+                length_bytes.copy_from_slice(&length.to_le_bytes());
             }
             found
         })

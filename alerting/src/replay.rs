@@ -26,7 +26,7 @@ use uuid::Uuid;
 
 use crate::{
     decide::{self, Bucket, Decision, Group, GroupState, Reached, RuleParams},
-    fold::{Aggregate, Engine, Folded, PartitionFold, RuleProblem},
+    fold::{Aggregate, Folded, PartitionFold, RuleProblem, RuleSet},
     progress::Progress,
     record::RawRecord,
     values::merge_top,
@@ -75,7 +75,7 @@ pub struct Replay {
 /// The rules that read their source in the same way.
 #[derive(Debug)]
 struct ConsumerReplay {
-    engine: Engine,
+    engine: RuleSet,
     topics: BTreeSet<String>,
     partitions: BTreeMap<(String, i32), PartitionReplay>,
 }
@@ -130,7 +130,7 @@ impl Replay {
         }
         let (mut consumers, mut runs, mut problems) = (Vec::new(), BTreeMap::new(), Vec::new());
         for (reading, plans) in readings {
-            let (engine, failed) = Engine::new(reading, plans.iter().copied());
+            let (engine, failed) = RuleSet::new(reading, plans.iter().copied());
             let mut topics = BTreeSet::new();
             for (uid, plan) in plans {
                 if failed.iter().all(|problem| problem.rule != uid) {
@@ -149,7 +149,7 @@ impl Replay {
         &mut self,
         topic: &str,
         partition: i32,
-    ) -> impl Iterator<Item = (&Engine, &mut PartitionReplay)> {
+    ) -> impl Iterator<Item = (&RuleSet, &mut PartitionReplay)> {
         let reading = self.consumers.iter_mut().filter(move |it| it.topics.contains(topic));
         reading.map(move |ConsumerReplay { engine, partitions, .. }| {
             (&*engine, partitions.entry((topic.to_owned(), partition)).or_default())
@@ -245,7 +245,7 @@ impl Replay {
             let read: Vec<&PartitionReplay> = read.map(|(_, partition_replay)| partition_replay).collect();
             let Some(params) = run.params else { continue };
             let progress = read.iter().map(|partition_replay| partition_replay.progress.at());
-            if let Some(to) = params.moved(run.decided, progress, i64::MAX) {
+            if let Some(to) = params.next_decided_to(run.decided, progress, i64::MAX) {
                 let observed = run
                     .observed
                     .or_else(|| decide::observed(read.iter().map(|partition_replay| partition_replay.since)));
@@ -344,9 +344,9 @@ impl RuleReplay {
                     events.push(event);
                 }
             }
-            held.buckets = held.buckets.split_off(&step.keep);
+            held.buckets = held.buckets.split_off(&step.keep_from);
             // With nothing due, the group waits for a record.
-            held.next = step.next.or(Some(i64::MAX));
+            held.next = step.next_due.or(Some(i64::MAX));
             !step.is_over
         });
     }
@@ -358,7 +358,7 @@ impl GroupReplay {
         let window = || self.buckets.range(decision.window_start_ms..decision.window_end_ms);
         let first = window().next().map(|(_, it)| it.first.clone());
         let last = window().next_back().map(|(_, it)| it.last.clone());
-        self.sample = decision.speaks_of(decision.own_sample().cloned(), last, self.sample.take());
+        self.sample = decision.shown_record(decision.own_sample().cloned(), last, self.sample.take());
         let mut top = BTreeMap::new();
         for (_, it) in window() {
             merge_top(&mut top, it.top.clone());

@@ -18,7 +18,7 @@
 //! | `created` | when it was decided, RFC 3339 |
 //! | `cause` | the details by kind, as `belfry ask -o json` tells them ([`domain::Cause::told`]), without the recipients' time zones |
 //!
-//! The body is the same for every attempt. A text that would make it longer than 256 KiB is cut with a visible mark.
+//! The body is the same for every attempt. If it would be longer than 256 KiB, its text is cut with a visible mark.
 
 use std::collections::BTreeMap;
 
@@ -70,7 +70,7 @@ fn told(cause: &Cause) -> Value {
 /// The object described at this module's head.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Data<'a> {
+struct EventData<'a> {
     delivery: Uuid,
     notification: Uuid,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -90,7 +90,7 @@ struct Data<'a> {
 
 /// See [`CloudEvent::plain`].
 #[derive(Serialize)]
-struct Plain<'a> {
+struct PlainBody<'a> {
     #[serde(rename = "type")]
     kind: &'a str,
     timestamp: &'a str,
@@ -99,7 +99,7 @@ struct Plain<'a> {
 
 /// See [`CloudEvent::structured`].
 #[derive(Serialize)]
-struct Structured<'a> {
+struct StructuredBody<'a> {
     specversion: &'static str,
     id: &'a str,
     source: &'a str,
@@ -148,12 +148,12 @@ impl CloudEvent {
 
     /// Plain JSON in the shape that Standard Webhooks recommends: `type`, `timestamp`, `data`.
     pub(crate) fn plain(&self) -> String {
-        json(&Plain { kind: &self.kind, timestamp: &self.time, data: &self.data })
+        json(&PlainBody { kind: &self.kind, timestamp: &self.time, data: &self.data })
     }
 
     /// Structured content mode, `application/cloudevents+json`.
     pub(crate) fn structured(&self) -> String {
-        json(&Structured {
+        json(&StructuredBody {
             specversion: SPEC_VERSION,
             id: &self.id,
             source: &self.source,
@@ -185,7 +185,7 @@ impl CloudEvent {
 fn data(message: &Message, body: &str) -> Box<RawValue> {
     let notification = &message.notification;
     let words = NotificationLabels::new(notification);
-    let data = Data {
+    let data = EventData {
         delivery: message.delivery,
         notification: notification.id,
         first: first_notification(notification),

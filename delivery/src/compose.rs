@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn without_templates_the_notification_speaks() {
+    fn without_templates_the_texts_are_the_notifications() {
         let notification = fixtures::alert();
         let texts = Composer::default().texts(&TemplateText::default(), &notification, "", None);
         assert_eq!((texts.title, texts.body), (notification.title, notification.summary));
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reminder_says_when_it_is_for_its_reader_where_that_is_another_time() {
+    fn a_reminder_tells_the_recipients_local_time_if_that_differs() {
         let reminder = fixtures::reminder();
         let says = |notification: &Notification, recipient: &str, zone| {
             Composer::default().texts(&TemplateText::default(), notification, recipient, zone).body
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn a_template_may_speak_of_what_a_schedule_says_and_of_the_way_back() {
+    fn a_template_sees_the_schedules_details_and_the_ask_command() {
         let body =
             "{{ location }} {{ resources | join(',') }} {{ url }} {{ description }}\n{{ ask }}".to_owned();
         let template = TemplateText { body: Some(body), ..TemplateText::default() };
@@ -436,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_tells_what_was_closed_from_what_is_over() {
+    fn a_body_can_tell_a_closed_alert_from_a_resolved_one() {
         let template = r#"{"kind": "{{ kind }}", "colour": "{% if status == 'resolved' %}green{% elif status == 'closed' %}grey{% else %}red{% endif %}"}"#;
         let said = crate::fixtures::all().map(|(kind, notification)| {
             let texts = payload(template, "application/json", &notification);

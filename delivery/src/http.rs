@@ -1,6 +1,6 @@
 //! The only HTTP client: it makes every request to an address that a tenant names.
 //!
-//! | what is seen | outcome |
+//! | observation | outcome |
 //! | --- | --- |
 //! | 2xx | `Delivered`, whatever the body |
 //! | 410 | `Refused` |
@@ -42,9 +42,9 @@ use body_sent::BodySent;
 
 /// Redirects followed in one attempt.
 const MAX_REDIRECTS: usize = 3;
-/// How much of an answer's body is read, bytes.
+/// How much of a response's body is read, bytes.
 const MAX_BODY: usize = 64 * 1024;
-/// How long an answer's body may take once its status is known.
+/// How long a response's body may take once its status is known.
 const BODY_TIMEOUT: Duration = Duration::from_secs(2);
 /// Idle connections kept for one host: as many as a worker makes attempts at once. With fewer, a full load would open and
 /// close connections all the time.
@@ -72,7 +72,7 @@ pub(crate) struct HttpRequest<'a> {
     pub(crate) mask: &'a Mask,
 }
 
-/// What the receiver answered.
+/// The receiver's response.
 pub(crate) struct HttpResponse {
     pub(crate) status: StatusCode,
     pub(crate) retry_after: Option<String>,
@@ -217,7 +217,7 @@ fn certificates(pem: &[u8]) -> Option<Vec<reqwest::Certificate>> {
     reqwest::Certificate::from_pem_bundle(pem).ok().filter(|found| !found.is_empty())
 }
 
-/// Whether a `tls.caBundle` holds certificates.
+/// Checks that a `tls.caBundle` holds certificates.
 pub(crate) fn check_bundle(file: &FileRef, pem: &Secret) -> Result<(), FileProblem> {
     match certificates(pem.expose().as_bytes()) {
         Some(_) => Ok(()),
@@ -281,7 +281,7 @@ fn denied_outcome(why: &Denied, followed: usize, mask: &Mask) -> Outcome {
     Outcome::refused(reason)
 }
 
-/// The outcome of a request that brought no answer.
+/// The outcome of a request without a response.
 fn failure_outcome(
     error: &reqwest::Error,
     at: &str,

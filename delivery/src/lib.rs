@@ -3,7 +3,7 @@
 //! Read [`Message`] and [`Channel`] first, then a channel's file. Each file begins with its table of outcomes, which adds to
 //! that of [`Http`]:
 //!
-//! | channel | file | outcomes beside the common ones |
+//! | channel | file | outcomes besides the common ones |
 //! | --- | --- | --- |
 //! | Slack | `slack.rs` | Slack's definite errors are `Refused` |
 //! | Webhook | `webhook.rs` | none |
@@ -64,7 +64,7 @@ impl Kit {
         Self { files, smtp: email::Smtp::new(http.lookup()), http, kafka }
     }
 
-    /// The channel of a plan.
+    /// The channel that a plan describes.
     pub fn channel<'a>(&'a self, plan: &'a ChannelPlan) -> Box<dyn Channel + 'a> {
         let (kit, ca_bundle) = (self, plan.ca_bundle.as_ref());
         match &plan.target {

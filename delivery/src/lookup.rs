@@ -18,10 +18,10 @@ const FRESH: Duration = Duration::from_secs(1);
 /// Above this many names, those that nobody waits for are forgotten.
 const NAMES: usize = 256;
 
-type Addresses = Result<Vec<IpAddr>, String>;
-type Slot = Arc<tokio::sync::Mutex<Option<(Instant, Addresses)>>>;
+type Answer = Result<Vec<IpAddr>, String>;
+type CachedAnswer = Arc<tokio::sync::Mutex<Option<(Instant, Answer)>>>;
 
-/// Why a name leads to no address.
+/// Why a name has no usable address.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LookupError {
     /// The guard denies each of its addresses.
@@ -35,7 +35,7 @@ pub(crate) enum LookupError {
 /// See the module.
 pub(crate) struct Lookup {
     guard: Guard,
-    names: Mutex<HashMap<String, Slot>>,
+    names: Mutex<HashMap<String, CachedAnswer>>,
 }
 
 impl Lookup {
@@ -59,7 +59,7 @@ impl Lookup {
         Ok(allowed.into_iter().map(|address| SocketAddr::new(address, port)).collect())
     }
 
-    async fn resolve(&self, host: &str) -> Addresses {
+    async fn resolve(&self, host: &str) -> Answer {
         let (slot, host) = (self.slot(host), host.to_owned());
         // Goes on if the caller gives up, so that the next caller waits for it instead of taking another thread.
         let question = tokio::spawn(async move {
@@ -77,7 +77,7 @@ impl Lookup {
         question.await.unwrap_or_else(|_| Err("the lookup did not end".to_owned()))
     }
 
-    fn slot(&self, host: &str) -> Slot {
+    fn slot(&self, host: &str) -> CachedAnswer {
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         if names.len() >= NAMES {
             names.retain(|_, slot| Arc::strong_count(slot) > 1);
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_serves_all_who_wait_and_a_failure_too() {
+    async fn an_answer_or_failure_serves_all_waiting_callers() {
         let lookup = Lookup::new(Guard::allowing_loopback_in_tests(false));
         let found = lookup.addresses("localhost", 7).await.unwrap();
         assert!(found.iter().all(|address| address.port() == 7 && address.ip().is_loopback()));
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_addresses_the_allowed_ones_are_left() {
+    fn only_allowed_addresses_are_returned() {
         let (inside, outside): (IpAddr, IpAddr) = ("127.0.0.1".parse().unwrap(), "1.1.1.1".parse().unwrap());
         let guard = Guard::new(false);
         assert_eq!(allowed(guard, &[inside, outside]).unwrap(), [outside]);

@@ -48,7 +48,7 @@ pub struct Payload {
 /// The future that [`Channel::deliver`] returns.
 pub type OutcomeFuture<'a> = Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
 
-/// A way to deliver.
+/// A channel as one worker uses it: delivers messages.
 pub trait Channel: Send + Sync {
     /// Makes one attempt within [`Message::timeout`]. Whatever happens becomes an outcome, whose reason holds no secret.
     fn deliver<'a>(&'a self, message: &'a Message) -> OutcomeFuture<'a>;

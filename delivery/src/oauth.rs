@@ -32,14 +32,14 @@ pub struct BearerToken {
     pub lifetime: Duration,
 }
 
-/// An answer with a token (RFC 6749, section 5.1).
+/// A response with a token (RFC 6749, section 5.1).
 #[derive(Deserialize)]
 struct TokenResponse {
     access_token: String,
     expires_in: Option<u64>,
 }
 
-/// An answer without one (section 5.2).
+/// A response without a token (section 5.2).
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct ErrorResponse {

@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_shows_itself_to_nobody() {
+    fn debug_and_display_of_a_secret_are_masked() {
         let secret = Secret::new("canary".to_owned());
         assert_eq!(format!("{secret} {secret:?} {:#?}", Some(&secret)), "*** *** Some(\n    ***,\n)");
     }

@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_is_told_without_the_way_rust_writes_values() {
+    fn an_error_is_told_without_rusts_debug_values() {
         for (text, told) in [
             ("invalid peer certificate: UnknownIssuer", "invalid peer certificate: UnknownIssuer"),
             ("received corrupt message of type InvalidContentType", NO_TLS),

@@ -5,7 +5,7 @@ use domain::{Digest, FileRef};
 
 use crate::secrets::{FileProblem, Files, Secret};
 
-/// The authorities of one channel: the system's, and perhaps a bundle.
+/// The authorities that one channel trusts: the system's, and those of its bundle, if it has one.
 #[derive(Debug, Clone, Default)]
 pub struct Trust {
     bundle: Option<(FileRef, Secret)>,
@@ -20,7 +20,7 @@ impl Trust {
         }
     }
 
-    /// The bundle, PEM.
+    /// The bundle's PEM, if there is a bundle.
     pub(crate) fn pem(&self) -> Option<&[u8]> {
         self.bundle.as_ref().map(|(_, pem)| pem.expose().as_bytes())
     }
@@ -43,7 +43,7 @@ impl Trust {
 /// forgotten.
 pub(crate) struct TlsCache<K, V>(std::sync::Mutex<Vec<(K, V)>>);
 
-/// How many different bundles are kept ready.
+/// How many values are cached.
 const KEPT: usize = 32;
 
 impl<K: PartialEq, V: Clone> TlsCache<K, V> {
@@ -51,7 +51,7 @@ impl<K: PartialEq, V: Clone> TlsCache<K, V> {
         Self(std::sync::Mutex::new(Vec::new()))
     }
 
-    /// The kept value, or the one that `make` makes. Makes one at a time.
+    /// The cached value, or a new one by `make`. Makes one value at a time.
     pub(crate) fn get<E>(&self, key: K, make: impl FnOnce() -> Result<V, E>) -> Result<V, E> {
         // A panic under the lock leaves no broken entries.
         let mut kept = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -68,7 +68,7 @@ fn source() -> String {
     source.key().as_str().to_owned()
 }
 
-/// Counts of these groups in the first second, until then.
+/// Counts of these groups in the first second, with progress up to `until`.
 fn entry(namespace: &str, groups: std::ops::Range<i64>, from: i64, key: usize, until: i64) -> Entry {
     let count = |group: i64| {
         let at = RecordRef { time: now(), topic: "orders".into(), partition: 0, offset: group };
@@ -111,7 +111,7 @@ async fn commit(ledger: &Ledger, namespace: &str, entry: Entry) -> Duration {
     begun.elapsed()
 }
 
-/// The neighbour's commits until the other is done.
+/// Measures the neighbour's commits until the other namespace is done.
 async fn neighbour(ledger: &Ledger, offset: &mut i64, done: impl Fn() -> bool) -> Vec<Duration> {
     let mut waits = Vec::new();
     while !done() || waits.len() < 50 {
@@ -143,7 +143,7 @@ async fn main() {
     let folder = args.next().map_or_else(std::env::temp_dir, PathBuf::from);
     let dir = tempfile::tempdir_in(folder).unwrap();
     let mut options = Options::new(Uuid::from_u128(9));
-    // What is measured is time, so that the quotas are out of the way.
+    // Only time is measured, so the quotas are lifted.
     (options.max_groups, options.max_state_bytes) = (groups + 100, i64::MAX);
     let ledger = Ledger::open(&dir.path().join("ledger.db"), options, Arc::new(Plain)).await.unwrap();
     ledger.put_plans(vec![plan(BUSY), plan(QUIET)], now()).await.unwrap();

@@ -1,8 +1,8 @@
 //! Prints how many notifications a second the ledger makes, hands out and completes, in three commits a set, and how many
-//! buckets of groups it counts and decides, on the disk of the folder given as the first argument (default: the system's
-//! folder for temporary files).
+//! buckets of groups it counts and decides: with SQLite on the disk of the folder given as the first argument (default: the
+//! system's folder for temporary files), or with PostgreSQL, where the argument is a database's URL; it makes others beside it.
 //!
-//! Run: `cargo run -p belfry-ledger --example throughput -- <folder>`.
+//! Run: `cargo run -p belfry-ledger --example throughput -- <folder or URL>`.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -10,8 +10,8 @@
 )]
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use domain::{
@@ -19,10 +19,11 @@ use domain::{
     RetryPolicy, RulePlan, Severity, Source, StartFrom, TemplateText, WebhookFormat, WebhookPlan,
 };
 use jiff::Timestamp;
-use ledger::{Ledger, Options, Render, Rendered};
+use ledger::{Database, Ledger, Options, Render, Rendered};
 use protocol::messages::{
     AttemptOutcome, ClaimRequest, Commit, Entry, Matched, Pool, PositionsRequest, Sample, TopicEnds,
 };
+use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
 const NS: &str = "bench";
@@ -91,10 +92,25 @@ fn source() -> String {
     source.key().as_str().to_owned()
 }
 
-/// A ledger in the folder, with the plans and an open topic.
-async fn open(folder: &std::path::Path, condition: Condition) -> Ledger {
+/// Makes an empty database; a file's folder is removed when the second value is dropped.
+async fn database(place: &str) -> (Database, Option<tempfile::TempDir>) {
+    static MADE: AtomicU32 = AtomicU32::new(0);
+    if !place.starts_with("postgres") {
+        let dir = tempfile::tempdir_in(place).unwrap();
+        return (Database::Sqlite(dir.path().join("ledger.db")), Some(dir));
+    }
+    let name = format!("bench_{}_{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+    let mut conn = PgConnection::connect(place).await.unwrap();
+    let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
+    sqlx::raw_sql(create).execute(&mut conn).await.unwrap();
+    let (server, _) = place.rsplit_once('/').unwrap();
+    (Database::Postgres(format!("{server}/{name}")), None)
+}
+
+/// Opens a ledger with the plans and an open topic.
+async fn open(database: &Database, condition: Condition) -> Ledger {
     let options = Options::new(Uuid::from_u128(9));
-    let ledger = Ledger::open(&folder.join("ledger.db"), options, Arc::new(Plain)).await.unwrap();
+    let ledger = Ledger::open(database.clone(), options, Arc::new(Plain)).await.unwrap();
     ledger.put_plans(plans(condition), now()).await.unwrap();
     let ends = TopicEnds { topic: "orders".into(), topic_id: "A".into(), partitions: vec![(0, 0)] };
     ledger.positions(NS, &source(), PositionsRequest { topics: vec![ends] }).await.unwrap();
@@ -107,7 +123,7 @@ fn commit(ledger: &Ledger, entry: Entry) -> Commit {
     Commit { revision: plan.revision.clone(), rules, survey: None, entries: vec![entry] }
 }
 
-/// So many matched records, each of a group of its own.
+/// This many matched records, each of a group of its own.
 fn records(from: i64, size: i64) -> Entry {
     let record = |offset: i64| Matched {
         rule: RULE,
@@ -120,7 +136,7 @@ fn records(from: i64, size: i64) -> Entry {
     Entry { records: (from..from + size).map(record).collect(), ..entry(from, size, now().as_millisecond()) }
 }
 
-/// A record of each of so many groups, all in the same second.
+/// One record for each of this many groups, all in the same second.
 fn counts(from: i64, size: i64, at_ms: i64) -> Entry {
     let count = |group: i64| {
         let time = Timestamp::from_millisecond(at_ms).unwrap();
@@ -157,13 +173,13 @@ fn entry(from: i64, size: i64, progress_ms: i64) -> Entry {
     }
 }
 
-/// Buckets of groups, counted in one commit each second of event time and decided in it: no group fires.
-async fn deciding(folder: &std::path::Path, groups: i64) {
-    let dir = tempfile::tempdir_in(folder).unwrap();
+/// Measures buckets of groups: each second of event time is one commit that counts and decides them. No group fires.
+async fn deciding(place: &str, groups: i64) {
+    let (database, _dir) = database(place).await;
     let condition = Condition::Frequency { count: 1_000, window: Millis::from_secs(60) };
-    let ledger = open(dir.path(), condition).await;
+    let ledger = open(&database, condition).await;
     let (mut from, mut at, mut timed, mut decided) = (0, now().as_millisecond(), Duration::ZERO, 0);
-    // A whole window comes first, so that each decision looks at as many buckets as it ever will.
+    // Fill a whole window first, so that each measured decision looks at as many buckets as it ever will.
     for second in 0.. {
         let what = commit(&ledger, counts(from, groups, at));
         let start = Instant::now();
@@ -188,10 +204,11 @@ async fn deciding(folder: &std::path::Path, groups: i64) {
 
 #[tokio::main]
 async fn main() {
-    let folder = std::env::args().nth(1).map_or_else(std::env::temp_dir, PathBuf::from);
+    let temporary = || std::env::temp_dir().display().to_string();
+    let place = std::env::args().nth(1).unwrap_or_else(temporary);
     for size in [10, 100, 500] {
-        let dir = tempfile::tempdir_in(&folder).unwrap();
-        let ledger = open(dir.path(), Condition::Any).await;
+        let (database, _dir) = database(&place).await;
+        let ledger = open(&database, Condition::Any).await;
         let (begun, before) = (Instant::now(), ledger.writer_metrics());
         let (mut done, mut parts) = (0, [Duration::ZERO; 3]);
         while begun.elapsed() < Duration::from_secs(3) {
@@ -231,6 +248,6 @@ async fn main() {
         ledger.close().await;
     }
     for groups in [100, 1_000] {
-        deciding(&folder, groups).await;
+        deciding(&place, groups).await;
     }
 }

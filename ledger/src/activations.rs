@@ -1,7 +1,7 @@
-//! Since where each rule counts, by partition.
+//! Activations: from which offset and time each rule counts, by partition.
 //!
-//! Invariant: a namespace has a bounded number of these rows, summed over its rules. Never: an offset that moves; only the event
-//! time there may become known later.
+//! Invariants: a namespace has a bounded number of these rows, summed over its rules. The offset never moves; only
+//! its event time may become known later.
 //!
 //! Clause R7 of docs/semantics.md.
 
@@ -18,9 +18,11 @@ use crate::rule_updates::RuleUpdate;
 use crate::sql::set;
 use crate::writer::Tx;
 
-/// A rule is active in a partition from the first accepted entry that was folded with it. By event time it has seen all from
-/// its first record there on, but not from before where the partition stood; where there is no record to read, from the clock on.
-/// Before either is told, nobody knows: what was read without the rule may be later than where the partition stood.
+/// Activates rules: a rule is active in a partition from the first accepted entry that was folded with it. By event
+/// time, it has seen all records from the first record of that entry on, but not from before the partition's progress
+/// at that time. If the entry has no record, the time is the progress that it reports, if later than the stored one.
+/// Until either is known, the time is unknown: records that were read without the rule may be later than the stored
+/// progress.
 pub(crate) async fn activate_rules(
     tx: &mut Tx,
     namespace: &str,
@@ -51,7 +53,7 @@ pub(crate) async fn activate_rules(
     .bind(set(&rows)?)
     .execute(&mut tx.conn)
     .await?;
-    // That a rule counts from now on is news, not a counter.
+    // That a rule counts from now on is published at once.
     if made > 0 {
         for (uid, _) in rules.iter().filter(|(_, rule)| rule.current) {
             tx.mark(*uid, true);
@@ -63,8 +65,8 @@ pub(crate) async fn activate_rules(
 /// A row of `activations`.
 type ActivationRow = (i64, i64, i32, i64, Option<i64>);
 
-/// Leaves out what is new where the namespace has no room for it; its rules say so, and are not ready. There it is tried again
-/// by the next commit.
+/// Leaves out new activations for which the namespace has no room. The rules report it and are not ready; the next
+/// commit tries again.
 async fn bound_activations(
     tx: &mut Tx,
     namespace: &str,

@@ -1,7 +1,7 @@
-//! All plans in memory, and what is derived from them for workers. Rebuilt from the database at opening; the writer
-//! replaces it with each change of a plan, after the change is durable.
+//! All plans in memory, and what is derived from them for workers. Opening rebuilds it from the database; the writer
+//! replaces it after a change of a plan is durable.
 //!
-//! Never here: anything that is not in the tables `plans` and `namespaces`, or follows from them.
+//! It holds only what is in the tables `plans` and `namespaces`, or follows from them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::namespaces::KnownNamespace;
 
-/// One object.
+/// An object, with what is derived from its plan.
 #[derive(Debug, Clone)]
 pub(crate) struct Object {
     pub(crate) plan: Plan,
@@ -21,11 +21,11 @@ pub(crate) struct Object {
     pub(crate) row: i64,
     pub(crate) resumed: Option<i64>,
     pub(crate) absent: Option<i64>,
-    /// What its plan takes, about, bytes.
+    /// About how many bytes its plan takes.
     pub(crate) weight: usize,
-    /// [`RulePlan::state`] of a rule.
+    /// A rule's [`RulePlan::state`].
     pub(crate) state: Option<Digest>,
-    /// The source's key of a rule.
+    /// The key of a rule's source.
     pub(crate) source: Option<Digest>,
 }
 
@@ -53,20 +53,20 @@ impl Object {
         }
     }
 
-    /// Whether it works now.
+    /// Whether it is neither suspended nor absent.
     pub(crate) fn is_active(&self) -> bool {
         !self.plan.suspended && self.absent.is_none()
     }
 }
 
-/// What is derived for one namespace.
+/// What is derived from the plans of one namespace.
 #[derive(Debug)]
 pub(crate) struct NamespacePlans {
     pub(crate) sources: BTreeMap<String, Arc<SourcePlan>>,
     pub(crate) channels: Arc<ChannelsPlan>,
     /// Channels that exist, by name.
     pub(crate) names: BTreeMap<String, Uuid>,
-    /// Every channel's object.
+    /// Every channel's object, absent ones included.
     pub(crate) all_channels: Vec<Arc<Object>>,
 }
 
@@ -77,7 +77,7 @@ pub(crate) struct Catalog {
     namespaces: BTreeMap<String, BTreeSet<Uuid>>,
     spaces: HashMap<String, Arc<NamespacePlans>>,
     channel_rows: HashMap<i64, Uuid>,
-    /// Which namespaces are meant, by name.
+    /// Which namespace is meant by a name.
     pub(crate) known_namespaces: BTreeMap<String, KnownNamespace>,
 }
 
@@ -111,12 +111,12 @@ impl Catalog {
         self.namespaces.get(namespace).into_iter().flatten().filter_map(|uid| self.objects.get(uid))
     }
 
-    /// The last delivery that is of namespaces of this name before this one; 0 for none.
+    /// The row of the last delivery that belongs to an earlier namespace of this name; 0 for none.
     pub(crate) fn deliveries_before(&self, namespace: &str) -> i64 {
         self.known_namespaces.get(namespace).map_or(0, |origin| origin.d)
     }
 
-    /// The object of a kind that has this name now.
+    /// The object of a kind that has this name now; the newest if there are several.
     pub(crate) fn named(&self, namespace: &str, kind: Kind, name: &str) -> Option<&Arc<Object>> {
         let named = self
             .objects_of(namespace)
@@ -124,7 +124,7 @@ impl Catalog {
         named.max_by_key(|it| (it.plan.created, it.plan.uid))
     }
 
-    /// Every rule of a source that is not gone, suspended ones included.
+    /// Every rule of a source that isn't absent, suspended ones included.
     pub(crate) fn rules_of<'a>(
         &'a self,
         namespace: &str,
@@ -143,7 +143,7 @@ impl Catalog {
         uids.filter_map(|uid| self.objects.get(uid)).any(|object| object.absent.is_some())
     }
 
-    /// Puts an object in place. [`Self::rebuild`] its namespace afterwards.
+    /// Inserts or replaces an object. Call [`Self::rebuild`] for its namespace afterwards.
     pub(crate) fn put(&mut self, object: Object) {
         let uid = object.plan.uid;
         if object.plan.kind() == Kind::NotificationChannel {
@@ -153,7 +153,7 @@ impl Catalog {
         self.objects.insert(uid, Arc::new(object));
     }
 
-    /// Forgets an object. [`Self::rebuild`] its namespace afterwards.
+    /// Removes an object. Call [`Self::rebuild`] for its namespace afterwards.
     pub(crate) fn remove(&mut self, uid: Uuid) -> Option<Arc<Object>> {
         let object = self.objects.remove(&uid)?;
         if object.plan.kind() == Kind::NotificationChannel {
@@ -175,13 +175,13 @@ impl Catalog {
         }
     }
 
-    /// Derives a namespace anew.
+    /// Derives a namespace's part anew.
     pub(crate) fn rebuild(&mut self, namespace: &str) {
         let Some(uids) = self.namespaces.get(namespace) else {
             self.spaces.remove(namespace);
             return;
         };
-        // Of two objects with one name the later made is the one that exists; the other waits to be collected.
+        // If two objects have one name, the one created later exists; the other waits to be collected.
         let mut latest: BTreeMap<(Kind, &str), &Arc<Object>> = BTreeMap::new();
         let present =
             uids.iter().filter_map(|uid| self.objects.get(uid)).filter(|object| object.absent.is_none());
@@ -221,7 +221,7 @@ impl Catalog {
     }
 }
 
-/// A source in the making.
+/// A source that is being put together.
 #[derive(Default)]
 struct SourceBuilder {
     source: Source,
@@ -229,7 +229,8 @@ struct SourceBuilder {
     topics: BTreeSet<String>,
 }
 
-/// The sources that these objects' rules read. A suspended rule's topics are read, and passed over.
+/// The plans of the sources that these objects' rules read. A suspended rule's topics are included, so that its
+/// records are read and passed over.
 fn source_plans<'a>(objects: impl Iterator<Item = &'a Arc<Object>>) -> BTreeMap<String, Arc<SourcePlan>> {
     let mut sources: BTreeMap<String, SourceBuilder> = BTreeMap::new();
     for object in objects {

@@ -1,9 +1,10 @@
-//! What concerns more rows than one command should touch is done in batches, each a command of its own: dead letters sent
-//! again, and what an object leaves behind. (A rule's groups, and what waits for a channel, go in the decider's steps.)
+//! Does in batches what concerns more rows than one command should touch: sending dead deliveries again, and removing
+//! what a deleted object leaves behind. Each batch is a command of its own. (The decider's steps remove a rule's
+//! groups and release deliveries that waited for a channel.)
 //!
-//! Invariants: a chore is stored in the transaction that causes it, and each batch in one with how far it is, so that it
-//! goes on after a crash; a batch touches at most some hundred things of one namespace, and namespaces take turns. Never: a
-//! row of `channels` that goes before what is pending for it.
+//! Invariants: a chore is stored in the transaction that causes it, and its progress in the transaction of each
+//! batch, so it goes on after a crash. A batch touches at most some hundred rows of one namespace, and namespaces
+//! take turns. A row of `channels` stays until nothing is pending for it.
 
 use std::collections::{HashMap, HashSet};
 
@@ -23,24 +24,27 @@ use crate::sql::{ms, set, uuid};
 use crate::writer::{Command, Tx};
 use crate::{Error, Ledger, Signal, queries};
 
-/// Deliveries, notifications or letters of one batch.
+/// How many deliveries, notifications or dead letters one batch takes.
 pub(crate) const BATCH: i64 = 250;
 
-/// Kinds, as stored. Those of a namespace are done in this order.
+/// The kinds of chores, as stored. The chores of a namespace are done in this order.
 pub(crate) mod kind {
-    /// A channel is gone: what is pending for it ends. `row`: its row.
+    /// A channel is deleted: ends what is pending for it. `row`: its row.
     pub(crate) const CHANNEL: &str = "channel";
-    /// No rule reads a topic any more: its letters go. `name`: the topic; `upto`: the last letter looked at.
+    /// No rule reads a topic any more: removes its dead letters. `name`: the topic; `upto`: the last dead letter
+    /// looked at.
     pub(crate) const LETTERS: &str = "letters";
-    /// Another namespace has taken the name: what was recorded for those before goes.
+    /// Another namespace has taken the name: removes what was recorded for earlier ones.
     pub(crate) const NAMESPACE: &str = "namespace";
-    /// An object is gone: what it caused and is pending ends. `name`: its uid; `upto`: the last notification looked at.
+    /// An object is deleted: ends the pending deliveries that it caused. `name`: its uid; `upto`: the last
+    /// notification looked at.
     pub(crate) const OBJECT: &str = "object";
-    /// A channel's dead letters are sent again. `name`: its uid; `row`: its row; `upto`: the last place that is meant.
+    /// Sends a channel's dead deliveries again. `name`: its uid; `row`: its row; `upto`: the last place that is
+    /// included.
     pub(crate) const RESEND: &str = "resend";
 }
 
-/// Stores a chore; one that is there already begins anew.
+/// Stores a chore. If it exists already, it starts anew.
 pub(crate) async fn add_chore(
     tx: &mut Tx,
     namespace: &str,
@@ -62,7 +66,7 @@ pub(crate) async fn add_chore(
     Ok(())
 }
 
-/// Takes the uid from the row of a channel that is gone: it stays until nothing is pending for it.
+/// Removes the uid from a deleted channel's row. The row stays until nothing is pending for it.
 pub(crate) async fn release_channel_row(tx: &mut Tx, channel: &Object) -> Result<(), Error> {
     query("UPDATE channels SET uid = 'gone/' || c WHERE c = $1")
         .bind(channel.row)
@@ -89,7 +93,7 @@ impl Command for RunChore {
     type Answer = Option<String>;
 
     async fn run(&mut self, tx: &mut Tx) -> Result<Option<String>, Error> {
-        // After the namespace that had its turn; from the beginning where none comes after it.
+        // Start after the namespace that had its turn last, then from the beginning.
         for after in [self.after.as_str(), ""] {
             let chore: Option<Chore> = query(
                 "SELECT namespace, kind, name, row, upto FROM chores WHERE namespace > $1 \
@@ -115,7 +119,7 @@ impl Command for RunChore {
 }
 
 impl Chore {
-    /// Stores how far it is; none ends it.
+    /// Stores how far the chore is; `None` deletes it, since it is done.
     async fn store_progress(&self, tx: &mut Tx, upto: Option<i64>) -> Result<(), Error> {
         let sql = match upto {
             Some(upto) if upto == self.upto => return Ok(()),
@@ -137,7 +141,7 @@ impl Chore {
         Ok(())
     }
 
-    /// The channel that it is about, while it is there.
+    /// The chore's channel, if it still exists.
     fn channel(&self, tx: &Tx) -> Option<std::sync::Arc<Object>> {
         let uid = Uuid::try_parse(&self.name).ok()?;
         let object = tx.catalog.in_namespace(uid, &self.namespace)?;
@@ -145,7 +149,7 @@ impl Chore {
     }
 }
 
-/// A batch of what is pending for a channel that is gone; at the end its row.
+/// Ends a batch of the deliveries that are pending for a deleted channel. Deletes the channel's row at the end.
 async fn end_channel(tx: &mut Tx, chore: &Chore, now: Timestamp) -> Result<Option<i64>, Error> {
     let pending: Vec<StoredDelivery> = query(
         "SELECT d, n, c, lane, state, made, expires FROM deliveries WHERE c = $1 AND state = 0 ORDER BY d \
@@ -174,7 +178,7 @@ async fn suppress(tx: &mut Tx, pending: &[StoredDelivery], why: &str, now: Times
     apply_changes(tx, &changes, HashMap::new(), now).await
 }
 
-/// A batch of what an object that is gone caused.
+/// Ends a batch of the pending deliveries that a deleted object caused.
 async fn end_object(tx: &mut Tx, chore: &Chore, now: Timestamp) -> Result<Option<i64>, Error> {
     let looked: Vec<(i64, bool)> = query(
         "SELECT n, settled IS NULL FROM notifications WHERE object = $1 AND n > $2 ORDER BY n LIMIT $3",
@@ -199,7 +203,7 @@ async fn end_object(tx: &mut Tx, chore: &Chore, now: Timestamp) -> Result<Option
     Ok(Some(if pending.len() as i64 >= 2 * BATCH { chore.upto } else { *last }))
 }
 
-/// A batch of what was recorded for the namespaces of this name before the one that is known.
+/// Removes a batch of what was recorded for earlier namespaces of this name.
 async fn end_namespace(tx: &mut Tx, chore: &Chore, now: Timestamp) -> Result<Option<i64>, Error> {
     let Some(origin) = tx.catalog.known_namespaces.get(&chore.namespace).copied() else { return Ok(None) };
     let rows: Vec<i64> =
@@ -236,7 +240,7 @@ async fn end_namespace(tx: &mut Tx, chore: &Chore, now: Timestamp) -> Result<Opt
     Ok((gone as i64 >= BATCH).then_some(chore.upto))
 }
 
-/// A batch of the letters of a topic.
+/// Removes a batch of a topic's dead letters, unless a rule reads the topic again.
 async fn remove_dead_letters(tx: &mut Tx, chore: &Chore) -> Result<Option<i64>, Error> {
     let read: bool = query_scalar(
         "SELECT EXISTS (SELECT 1 FROM sources s JOIN topics t ON t.s = s.s WHERE s.namespace = $1 \
@@ -265,14 +269,14 @@ async fn remove_dead_letters(tx: &mut Tx, chore: &Chore) -> Result<Option<i64>, 
     Ok(Some(*last))
 }
 
-/// A batch of a channel's dead letters.
+/// Sends a batch of a channel's dead deliveries again.
 async fn resend_channel(tx: &mut Tx, chore: &Chore, now: Timestamp) -> Result<Option<i64>, Error> {
     let Some(channel) = chore.channel(tx) else { return Ok(None) };
     let more = resend_batch(tx, &channel, chore.upto, now).await? >= BATCH;
     Ok(more.then_some(chore.upto))
 }
 
-/// Sends a batch of a channel's dead letters again, the oldest of those up to a place; how many.
+/// Sends a batch of a channel's dead deliveries again, oldest first, up to the place `upto`. Returns how many.
 pub(crate) async fn resend_batch(
     tx: &mut Tx,
     channel: &Object,
@@ -293,7 +297,7 @@ pub(crate) async fn resend_batch(
     Ok(dead.len() as i64)
 }
 
-/// Dead deliveries begin again, at the ends of their lanes. Attempts go on being numbered.
+/// Starts dead deliveries again, at the ends of their lanes. The numbers of their attempts go on.
 pub(crate) async fn send_again(
     tx: &mut Tx,
     channel: &Object,
@@ -336,17 +340,17 @@ pub(crate) async fn send_again(
     Ok(())
 }
 
-/// What the answer to "send all again" says of so many.
+/// The answer to a request to send dead deliveries again.
 pub(crate) fn resend_status(status: impl Fn(i64, String) -> RequestStatus, count: i64) -> RequestStatus {
     let word = if count == 1 { "dead letter is" } else { "dead letters are" };
     status(count, format!("{count} {word} sent again"))
 }
 
 impl Ledger {
-    /// Does one batch of what commands left to do: of which namespace, or none when nothing is left. Namespaces take
-    /// turns: give back what it said last.
+    /// Does one batch of the chores that commands left. Returns the namespace that had its turn, to be passed as
+    /// `after` next time; `None` if nothing is left.
     pub async fn run_chore(&self, after: &str, now: Timestamp) -> Result<Option<String>, Error> {
-        // A look costs no transaction.
+        // Reading first saves a transaction.
         let mut reader = self.readers.acquire().await?;
         let left: Option<String> = query_scalar(queries::CHORE).bind("").fetch_optional(&mut reader).await?;
         drop(reader);

@@ -1,8 +1,9 @@
-//! Handing out attempts under leases.
+//! Hands out attempts under leases.
 //!
-//! Invariants: only the first unfinished delivery of a lane is handed out, to one worker at a time; a channel's budget
-//! is taken in the transaction that hands out. Never: a delivery that is too old, or of a channel that is suspended,
-//! gone or paused, or of what was deleted: that is held until it is ended, or until its object turns out to be there.
+//! Invariants: only the first unfinished delivery of a lane is handed out, and only to one worker at a time. A
+//! channel's budget is spent in the transaction that hands out. A delivery that is too old, or whose channel is
+//! suspended, gone or paused, is not handed out; one whose cause was deleted is held until it is ended, or until its
+//! object turns out to exist.
 //!
 //! Clauses of docs/semantics.md: D6, D8, D13.
 
@@ -21,15 +22,15 @@ use crate::sql::{ms, set, time, uuid};
 use crate::writer::{Command, Tx};
 use crate::{Error, Ledger};
 
-/// What is handed out: notifications as they are stored.
+/// The tasks of a claim, with notifications as the JSON that is stored.
 pub type RawClaimed = Claimed<Box<RawValue>>;
 
-/// Tokens are fractions of time; a whole one may lack the last bit.
+/// Tokens are computed from fractions of time, so a whole token may be short by rounding.
 const ROUNDING: f64 = 1e-6;
-/// When a delivery whose object is gone is looked at again, after its grace, ms: by then it has ended.
+/// How long after the grace a delivery of a deleted object is looked at again, ms. By then it has ended.
 const RECHECK_MS: i64 = 60_000;
 
-/// A channel's budget and first due delivery.
+/// A channel's budget, and when its first delivery is due.
 #[derive(Debug, sqlx::FromRow)]
 struct Budget {
     c: i64,
@@ -40,7 +41,7 @@ struct Budget {
 }
 
 impl Budget {
-    /// Tokens at this instant.
+    /// The tokens at `now`.
     fn tokens(&self, rate: RateLimit, now: i64) -> f64 {
         let burst = f64::from(rate.burst.max(1));
         let Some(refilled) = self.refilled else { return burst };
@@ -48,7 +49,7 @@ impl Budget {
         (self.tokens + grown).min(burst)
     }
 
-    /// When something can be handed out; none when nothing waits. It may be in the past.
+    /// When something can be handed out; it may be in the past. `None` if nothing waits.
     fn next_at(&self, rate: Option<RateLimit>) -> Option<i64> {
         let from = self.due?.max(self.paused.unwrap_or(i64::MIN));
         let (Some(rate), Some(refilled)) = (rate, self.refilled) else { return Some(from) };
@@ -71,7 +72,7 @@ async fn load_budgets(
     Ok(budgets)
 }
 
-/// The channels of a namespace that work now, and for which the worker has what it needs.
+/// The active channels of a namespace for which the worker has all files that it needs.
 fn claimable_channels<'a>(
     catalog: &'a Catalog,
     namespace: &str,
@@ -112,13 +113,13 @@ struct ClaimedDelivery {
     recipient: String,
     body: String,
     object: String,
-    /// Its object is gone, and what it caused is being ended.
+    /// Its object is deleted, and what it caused is being ended.
     leaving: bool,
 }
 
 impl Command for Claim {
     type Answer = RawClaimed;
-    // Work for a caller that has left would wait for its lease to run out.
+    // A task for a caller that has left would wait for its lease to end.
     const NEEDS_CALLER: bool = true;
 
     fn namespace(&self) -> Option<&str> {
@@ -147,7 +148,7 @@ impl Command for Claim {
             .bind(budget.c)
             .bind(self.request.pool == Pool::Retry)
             .bind(now)
-            // What is held takes nobody's room.
+            // Deliveries that will be held must not take the room of others.
             .bind(if deleted { most } else { room })
             .fetch_all(&mut tx.conn)
             .await?;
@@ -185,8 +186,8 @@ impl Command for Claim {
     }
 }
 
-/// Holds what was caused by objects that are gone; the rest. It is put off by more than the grace and the time that ending
-/// it takes: an object that was only thought to be gone gets it sent that much later.
+/// Puts off deliveries caused by deleted objects, and returns the others. They are put off by more than the grace and
+/// the time that ending them takes. If an object turns out to exist, its deliveries are sent that much later.
 async fn hold_deleted(
     tx: &mut Tx,
     work: Vec<ClaimedDelivery>,
@@ -213,7 +214,7 @@ async fn hold_deleted(
 }
 
 impl Claim {
-    /// Whether anything of the namespace is absent, or is gone and what it caused is not ended yet.
+    /// Whether any object of the namespace is absent, or is deleted and what it caused isn't ended yet.
     async fn has_deleted(&self, tx: &mut Tx, catalog: &Catalog) -> Result<bool, Error> {
         if catalog.is_any_absent(&self.namespace) {
             return Ok(true);
@@ -268,7 +269,7 @@ impl Claim {
         Ok(claimed)
     }
 
-    /// Writes the leases, and the attempts that begin: delivery's row, until when, number.
+    /// Stores leases, and the attempts that begin. Each item is (delivery's row, end of the lease, attempt number).
     async fn store_leases(&self, tx: &mut Tx, leases: &[(i64, i64, i64)]) -> Result<(), Error> {
         let leases = set(leases)?;
         query(
@@ -292,7 +293,7 @@ impl Claim {
     }
 }
 
-/// What is left of the channels' budgets after so many were taken: channel's row, tokens, when.
+/// What is left of the channels' budgets after `taken` tokens, as (channel's row, tokens, now).
 fn budgets_after(
     budgets: &[Budget],
     channels: &HashMap<i64, &Object>,
@@ -322,21 +323,21 @@ async fn store_budgets(tx: &mut Tx, spent: &[(i64, f64, i64)]) -> Result<(), Err
 }
 
 impl Ledger {
-    /// Hands out attempts that are due now; none is an empty answer. Does not wait.
+    /// Hands out attempts that are due now; the answer may be empty. Doesn't wait for any.
     pub async fn claim(
         &self,
         namespace: &str,
         request: ClaimRequest,
         now: Timestamp,
     ) -> Result<RawClaimed, Error> {
-        // A look costs no transaction.
+        // Reading first saves a transaction.
         if self.next_claim_at(namespace, &request).await?.is_none_or(|at| at > now) {
             return Ok(Claimed { tasks: Vec::new(), channels: BTreeMap::new() });
         }
         self.writer.execute(Claim { namespace: namespace.to_owned(), request, now }).await
     }
 
-    /// When an attempt that is asked for is due next, where one waits; may be in the past.
+    /// When the next attempt for this request is due; it may be in the past. `None` if none waits.
     pub async fn next_claim_at(
         &self,
         namespace: &str,

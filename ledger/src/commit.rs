@@ -1,10 +1,11 @@
-//! Taking what a consumer counted.
+//! The transaction that takes what a consumer counted.
 //!
-//! Invariants: an entry is accepted only if the stored position equals its `from`, so that no record counts twice; what it
-//! counts, and the notifications of records that speak for themselves, are in the same transaction as its new position;
-//! what is then due is decided there too as far as one step goes and needs no text, and is durable as due otherwise
-//! (`decider.rs`). A commit that holds more than a transaction does is taken entry by entry, and an entry that does is
-//! refused, unless it is of one record. Never: a count for a rule, or a state of a rule, that is not in the plan.
+//! Invariants: an entry is accepted only if the stored position equals its `from`, so no record counts twice. What it
+//! counts, and the notifications of single records, are in the same transaction as its new position. What becomes due
+//! is decided in that transaction too, as far as one step goes and needs no text; the rest is durably due
+//! (`decider.rs`). A commit that holds more than a transaction takes is taken entry by entry, and an entry that does
+//! is refused, unless it is of one record. Counts are taken only for rules in the plan, and only for their current
+//! state hash.
 //!
 //! Clauses of docs/semantics.md: R2, R3, R8.
 
@@ -30,21 +31,21 @@ use crate::texts::{Remaining, RenderedTexts};
 use crate::writer::{Command, Tx};
 use crate::{Error, Rendered, counts, decider, decisions};
 
-/// Why nothing is taken where texts are missing: the entry did not look as if it would be accepted.
+/// The error if texts are missing, because the entry did not look as if it would be accepted.
 pub(crate) const UNRENDERED: &str = "texts are not rendered yet";
 
 pub(crate) struct TakePart {
     pub(crate) namespace: String,
     pub(crate) source: String,
     pub(crate) commit: Arc<Commit>,
-    /// Texts of its records.
+    /// The texts of its records.
     pub(crate) texts: RenderedTexts,
-    /// Whether a record whose text is missing gets one without a template; else nothing is taken.
+    /// Whether a record without a rendered text gets one without a template. If not, nothing is taken.
     pub(crate) plain: bool,
     pub(crate) now: Timestamp,
 }
 
-/// What became of a commit, and what is left to decide.
+/// The result for a part of a commit, and what is left to decide.
 pub(crate) struct TakenPart {
     pub(crate) result: CommitResult,
     pub(crate) left: Remaining,
@@ -52,7 +53,7 @@ pub(crate) struct TakenPart {
 
 impl Command for TakePart {
     type Answer = TakenPart;
-    // Its caller sends it again.
+    // If the caller has left, it sends the commit again.
     const NEEDS_CALLER: bool = true;
 
     fn namespace(&self) -> Option<&str> {
@@ -105,7 +106,7 @@ impl Command for TakePart {
     }
 }
 
-/// Refuses what can't be right, because accepting it would count a record twice.
+/// Refuses entries that can't be right; accepting them could count a record twice.
 pub(crate) fn check_entries(commit: &Commit) -> Result<(), Error> {
     for entry in &commit.entries {
         let place = || format!("{}/{}", entry.topic, entry.partition);
@@ -127,7 +128,8 @@ pub(crate) fn check_entries(commit: &Commit) -> Result<(), Error> {
     Ok(())
 }
 
-/// Decides each entry, and moves the accepted ones in `topics`; and how far event time stood before each accepted one.
+/// Accepts or refuses each entry, and moves the positions of accepted ones in `topics`. Returns the results, the
+/// accepted entries, and the partition's progress before each accepted entry.
 fn accept_entries<'a>(
     topics: &mut HashMap<String, StoredTopic>,
     entries: &'a [Entry],
@@ -152,7 +154,7 @@ fn accept_entries<'a>(
     (results, accepted, stood)
 }
 
-/// Stores the new positions.
+/// Stores the new positions of accepted entries.
 async fn store_positions(
     tx: &mut Tx,
     accepted: &[&Entry],
@@ -177,11 +179,11 @@ async fn store_positions(
     Ok(())
 }
 
-/// A rule as stored: row, decided, observed, woken.
+/// A rule as stored, as (row, decided, observed, woken).
 type StoredRule = (i64, Option<i64>, Option<i64>, Option<String>);
 
 impl TakePart {
-    /// The rules of the plan. Suspended ones are not among them.
+    /// Loads the rules of the plan. It has no suspended ones.
     async fn load_rules(&self, tx: &mut Tx, plan: &SourcePlan) -> Result<BTreeMap<Uuid, RuleUpdate>, Error> {
         let mut rules = BTreeMap::new();
         let mut rows = HashMap::new();
@@ -213,7 +215,7 @@ impl TakePart {
         Ok(rules)
     }
 
-    /// Merges the counts of all accepted entries; records that speak for themselves become notifications.
+    /// Merges the counts of all accepted entries, and makes notifications of single records.
     fn merge_counts(
         &self,
         accepted: &[&Entry],
@@ -247,7 +249,7 @@ impl TakePart {
         Ok(groups)
     }
 
-    /// The notification of a record of a rule that speaks for each.
+    /// The notification of a record, if the rule notifies of each record.
     fn record_draft(
         &self,
         rule: &mut RuleUpdate,
@@ -270,7 +272,7 @@ impl TakePart {
     }
 }
 
-/// Adds a count of a rule to its group's buckets, unless it is late.
+/// Adds a count to its group's bucket, unless it is late.
 fn add_count(rule: &mut RuleUpdate, count: &Count, groups: &mut CountedGroups) -> Result<(), Error> {
     let Some(params) = rule.params else { return Ok(()) };
     rule.delta.matched += count.count;
@@ -286,7 +288,7 @@ fn add_count(rule: &mut RuleUpdate, count: &Count, groups: &mut CountedGroups) -
     Ok(())
 }
 
-/// Adds records that the rule did not count.
+/// Adds records that the rule left out.
 fn add_dropped(rule: &mut RuleUpdate, entry: &Entry, dropped: &Dropped) {
     let Dropped { reason, count, sample, .. } = dropped;
     if rule.delta.recent.add_dropped(*reason, *count) {

@@ -1,7 +1,8 @@
-//! A commit as its consumer sends it: bounded, in parts that each fit into a transaction, with the texts of its records.
+//! Takes a commit as its consumer sends it: checks its bounds, splits it into parts that each fit into a transaction,
+//! and renders the texts of its records.
 //!
-//! Invariants: a part is taken or refused as a whole, entry by entry; an entry of one record is never too large. Never: a
-//! text for an entry that does not begin where the ledger stands.
+//! Invariants: a part is one transaction, in which each entry is accepted or refused. An entry of one record is never
+//! too large. Texts are rendered only for entries that begin at the ledger's position.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -18,11 +19,11 @@ use crate::rules::RuleRef;
 use crate::texts::{Remaining, TextRequest, TextSubject};
 use crate::{Error, Ledger};
 
-/// Deliveries that the records of one transaction may make.
+/// How many deliveries the records of one transaction may make.
 const MAX_DELIVERIES: usize = 2_000;
-/// Counts and records that one transaction takes, in the entries of a commit together.
+/// How many counts and records one transaction takes, over all its entries.
 const MAX_ITEMS: usize = 1_000;
-/// What an entry asks of a transaction: counts and records, and deliveries of its records.
+/// What an entry costs a transaction, as (counts and records, deliveries of its records).
 fn entry_cost(catalog: &Catalog, entry: &Entry) -> (usize, usize) {
     let mut each: HashMap<Uuid, usize> = HashMap::new();
     let of = |rule: &Uuid| catalog.get(*rule).map_or(0, |object| count_deliveries(catalog, object));
@@ -31,14 +32,14 @@ fn entry_cost(catalog: &Catalog, entry: &Entry) -> (usize, usize) {
     (entry.counts.len() + entry.records.len(), deliveries)
 }
 
-/// The entries in parts, each for one transaction.
+/// Splits a commit into parts, each for one transaction.
 fn split(catalog: &Catalog, commit: Commit) -> Result<Vec<Commit>, Error> {
     let Commit { revision, rules, survey, entries } = commit;
     let mut parts: Vec<Vec<Entry>> = Vec::new();
     let mut held = (0, 0);
     for entry in entries {
         let (items, deliveries) = entry_cost(catalog, &entry);
-        // What one record causes can't be taken in parts.
+        // What one record causes can't be split.
         if entry.to - entry.from > 1 {
             let place = format!("{}/{}", entry.topic, entry.partition);
             for (what, held, limit) in
@@ -49,7 +50,7 @@ fn split(catalog: &Catalog, commit: Commit) -> Result<Vec<Commit>, Error> {
                 }
             }
         }
-        // Each entry is looked at for each rule.
+        // The transaction looks at each entry for each rule.
         let items = items + entry.dropped.len() + rules.len();
         held = (held.0 + items, held.1 + deliveries);
         match parts.last_mut() {
@@ -75,7 +76,7 @@ fn without_entries(commit: &Commit) -> Commit {
     Commit { revision: revision.clone(), rules: rules.clone(), survey: survey.clone(), entries: Vec::new() }
 }
 
-/// The texts of the records of a commit's entries, of these or of all.
+/// The requests for the texts of the records in a commit's entries, in those of `only` or in all.
 fn text_requests(
     catalog: &Catalog,
     namespace: &str,
@@ -88,7 +89,7 @@ fn text_requests(
             continue;
         }
         for (place, matched) in entry.records.iter().enumerate() {
-            // A rule of another namespace has no say here.
+            // A consumer can't speak for a rule of another namespace.
             let Some(object) = catalog.in_namespace(matched.rule, namespace) else { continue };
             let Some(rule) = RuleRef::new(object) else { continue };
             let id = rule.record_id(&entry.topic_id, matched);
@@ -100,10 +101,11 @@ fn text_requests(
 }
 
 impl Ledger {
-    /// Takes what a consumer counted: each entry is accepted or refused by itself. [`Error::TooLarge`] when an entry of more
-    /// than one record holds more than is taken at once; nothing of the commit is taken then.
+    /// Takes what a consumer counted. Each entry is accepted or refused by itself. [`Error::TooLarge`] if an entry of
+    /// more than one record holds more than one transaction takes; then nothing of the commit is taken.
     ///
-    /// It is durable before this answers. What is due then is decided before too, unless that takes longer than some seconds.
+    /// The commit is durable before this returns. What it made due is decided by then too, unless that takes longer
+    /// than [`Options::decide_wait`](crate::Options::decide_wait).
     pub async fn commit(
         &self,
         namespace: &str,
@@ -143,7 +145,7 @@ impl Ledger {
         Ok(result)
     }
 
-    /// Takes a part, with the texts of these of its entries, or of all.
+    /// Takes a part, with texts rendered for the entries of `only`, or for all.
     async fn take_part(
         &self,
         namespace: &str,
@@ -159,11 +161,11 @@ impl Ledger {
         self.writer.execute(TakePart { namespace, source, commit, texts, plain, now }).await
     }
 
-    /// Entries that hold records and begin where the ledger stands, as far as can be seen without waiting: the texts of the
-    /// others, which are refused, are not worth rendering. All, where nothing can be seen.
+    /// The entries with records that begin at the ledger's position. Other entries will be refused, so their texts
+    /// aren't worth rendering. Returns all entries with records if no reader is free.
     async fn likely_accepted(&self, namespace: &str, source: &str, commit: &Commit) -> HashSet<usize> {
         let mut likely = HashSet::new();
-        // Whoever reads must not hold up a commit.
+        // People who read must not delay a commit.
         let mut reader = self.readers.try_acquire().await;
         for (at, entry) in commit.entries.iter().enumerate().filter(|(_, entry)| !entry.records.is_empty()) {
             let Some(reader) = &mut reader else {

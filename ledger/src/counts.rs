@@ -1,8 +1,9 @@
-//! Counts by (rule, group, bucket), and how much of them a namespace may hold.
+//! Stores counts by (rule, group, bucket), within a namespace's quotas.
 //!
-//! Invariants: merging is the alert engine's, which does not depend on how records were split over consumers and commits;
-//! what a group takes is counted as its rows are written. Never: more groups of a rule than its bound, more bytes of a
-//! namespace than its quota, or all groups of a commit with what is stored of them in memory at once.
+//! Invariants: merging is the alert engine's, and doesn't depend on how records were split over consumers and
+//! commits. A group's bytes are counted as its rows are written. A rule has no more groups than its bound, and a
+//! namespace no more bytes than its quota. Stored counts are merged in chunks, so memory never holds all groups of a
+//! commit with what is stored of them.
 
 use std::collections::{BTreeMap, HashMap, btree_map};
 
@@ -17,17 +18,17 @@ use crate::rule_updates::{RuleUpdate, STEP_BYTES, group_bytes};
 use crate::sql::set;
 use crate::writer::Tx;
 
-/// By (rule's row, labels), then bucket.
+/// Counts by (rule's row, labels), then bucket.
 pub(crate) type CountedGroups = HashMap<(i64, String), BTreeMap<i64, Aggregate>>;
 
-/// Bytes that one group may take: as much is in memory several times over while it is decided.
+/// Bytes that one group may take. Deciding it holds several times as much in memory.
 const GROUP_BYTES: i64 = 16 << 20;
-/// Buckets that are merged at once.
+/// How many buckets are merged at once.
 const MERGE_CHUNK: usize = 500;
-/// Bytes of stored buckets that the counts of one transaction may be merged with; a single record's may be more.
+/// Bytes of stored buckets that one transaction may merge counts with. A single record may exceed it.
 const MAX_MERGE_BYTES: usize = 8 << 20;
 
-/// Adds to a bucket. `kept` is how many values the rule keeps.
+/// Merges `more` into a bucket. `kept` is how many values the rule keeps.
 pub(crate) fn merge_bucket(
     buckets: &mut BTreeMap<i64, Aggregate>,
     bucket: i64,
@@ -77,35 +78,36 @@ impl BucketRow {
         })
     }
 
-    /// About how many bytes it takes. Migration 6 and the deletion of buckets count the same in SQL.
+    /// About how many bytes the row takes. Migration 6 and the deletion of buckets count the same in SQL.
     fn bytes(&self) -> i64 {
         let more = self.extras.as_ref().map_or(0, String::len) + self.top.as_ref().map_or(0, String::len);
         (60 + self.first.len() + self.last.len() + more) as i64
     }
 }
 
-/// What is held, and what a namespace may hold.
+/// What a namespace's groups take, and how much more they may take.
 struct StateQuota {
-    /// Groups by the rule's row.
+    /// Number of groups, by the rule's row.
     held: HashMap<i64, i64>,
-    /// Groups that may come.
+    /// How many groups may be added.
     groups: i64,
-    /// Bytes that may come. The last quarter is for groups that are there.
+    /// How many bytes may be added. The last quarter is reserved for existing groups.
     bytes: i64,
     quarter: i64,
 }
 
-/// Counts of one group.
+/// The counts of one group.
 struct GroupCounts {
     g: i64,
     rule: Uuid,
     params: RuleParams,
-    /// What it takes.
+    /// How many bytes the group takes.
     bytes: i64,
     buckets: BTreeMap<i64, Aggregate>,
 }
 
-/// Adds the counts to what is stored, and makes their groups due when their buckets are decided.
+/// Adds counts to what is stored, and notes when their groups are due. `bounded` refuses a commit that must merge
+/// with too many stored bytes.
 pub(crate) async fn store_counts(
     tx: &mut Tx,
     namespace: &str,
@@ -137,13 +139,13 @@ pub(crate) async fn store_counts(
     merge_stored(tx, chunk, rules, &mut room).await
 }
 
-/// Refuses counts of buckets that hold too much to merge with all of them at once.
+/// Refuses a commit whose counts must merge with too many stored bytes.
 async fn check_merge_size(
     tx: &mut Tx,
     groups: &CountedGroups,
     ids: &HashMap<(i64, String), (i64, i64)>,
 ) -> Result<(), Error> {
-    // Most groups are small; then it is not worth a look.
+    // Most groups are small, and need no query.
     if groups.keys().filter_map(|key| ids.get(key)).map(|(_, bytes)| *bytes).sum::<i64>()
         <= MAX_MERGE_BYTES as i64
     {
@@ -152,7 +154,7 @@ async fn check_merge_size(
     let keys = groups.iter().filter_map(|(key, buckets)| Some((ids.get(key)?.0, buckets)));
     let keys: Vec<(i64, i64)> =
         keys.flat_map(|(g, buckets)| buckets.keys().map(move |bucket| (g, *bucket))).collect();
-    // Lengths are in the rows' heads.
+    // SQLite reads lengths from the rows' headers.
     let stored: i64 = query_scalar(
         "SELECT CAST(coalesce(sum(octet_length(b.first) + octet_length(b.last) + \
          coalesce(octet_length(b.extras), 0) + coalesce(octet_length(b.top), 0)), 0) AS BIGINT) \
@@ -169,7 +171,7 @@ async fn check_merge_size(
     Err(Error::TooLarge { place, what, held, limit: MAX_MERGE_BYTES })
 }
 
-/// Merges counts with what is stored of their buckets, as far as there is room.
+/// Merges counts with the stored buckets, as far as there is room.
 async fn merge_stored(
     tx: &mut Tx,
     chunk: Vec<GroupCounts>,
@@ -212,14 +214,14 @@ async fn merge_stored(
             rows.push(row);
         }
         rule.delta.bytes += more;
-        // One that is left without counts is looked at once, and forgotten.
+        // A group that is left without counts is due at once, and then forgotten.
         due.push((g, first.unwrap_or(0), last, more));
     }
     write_buckets(tx, &rows, &due).await
 }
 
-/// Writes buckets, and makes their groups due: each with the end of its first bucket that was counted for, the start of its
-/// last, and how many bytes more it takes.
+/// Writes buckets, and notes when their groups are due. Each item of `due` is (group, end of its first bucket with
+/// new counts, start of its last such bucket, bytes added).
 async fn write_buckets(tx: &mut Tx, rows: &[BucketRow], due: &[(i64, i64, i64, i64)]) -> Result<(), Error> {
     let rows: Vec<_> = rows
         .iter()
@@ -248,7 +250,7 @@ async fn write_buckets(tx: &mut Tx, rows: &[BucketRow], due: &[(i64, i64, i64, i
     Ok(())
 }
 
-/// What the namespace holds and may hold.
+/// Loads what the namespace holds and may hold.
 async fn load_quota(tx: &mut Tx, namespace: &str) -> Result<StateQuota, Error> {
     let rules: Vec<(i64, i64, i64)> =
         query("SELECT r, groups, bytes FROM rules WHERE namespace = $1 AND groups > 0")
@@ -272,7 +274,7 @@ async fn load_quota(tx: &mut Tx, namespace: &str) -> Result<StateQuota, Error> {
     })
 }
 
-/// The groups' rows with what they take; new ones within the namespace's quotas and the rule's bound.
+/// The groups' rows and bytes, by key. Inserts new groups, within the namespace's quotas and the rule's bound.
 async fn load_or_insert_groups(
     tx: &mut Tx,
     room: &mut StateQuota,
@@ -320,8 +322,8 @@ async fn load_or_insert_groups(
     Ok(ids)
 }
 
-/// Keeps the rule within its bound and the namespace within its quotas: over them the least recent quiet groups of the rule
-/// go, and where that is not enough, the least recent of the new ones.
+/// Keeps the rule within its bound and the namespace within its quotas. It first evicts the rule's least recent quiet
+/// groups, then, if that isn't enough, refuses the least recent of the new groups.
 async fn make_room(
     tx: &mut Tx,
     rule: &mut RuleUpdate,
@@ -341,7 +343,7 @@ async fn make_room(
     let gone = evict_quiet_groups(tx, rule, known, over).await?;
     room.groups += gone.0;
     room.bytes += gone.1;
-    // Where bytes are short, new groups are what there is no room for.
+    // If bytes are short, new groups are refused.
     let full = room.bytes <= room.quarter;
     let refused = if full { coming } else { over - gone.0 };
     let mut ours: Vec<(i64, (i64, String))> = new
@@ -365,8 +367,8 @@ async fn make_room(
     Ok(())
 }
 
-/// Forgets up to so many quiet groups of the rule, of which nothing is left to decide and which this commit does not count
-/// for; how many went, and their bytes.
+/// Forgets up to `over` quiet groups of the rule: they don't fire, nothing of them is left to decide, and this commit
+/// has no counts for them. Returns their number and bytes.
 async fn evict_quiet_groups(
     tx: &mut Tx,
     rule: &mut RuleUpdate,

@@ -1,6 +1,7 @@
-//! Opening the file: the lock, the schema, the checks, the catalog.
+//! Opens a ledger in SQLite: takes the lock, migrates the schema and checks the file. Loads, for both engines, what
+//! the writer starts with.
 //!
-//! Never: a second process on the same file, or a schema that is newer than this program.
+//! Refuses a file that another process has open, and a schema that is newer than this program.
 
 use std::collections::HashMap;
 use std::fs::{File, TryLockError};
@@ -20,8 +21,9 @@ use crate::queries::Readers;
 use crate::writer::{DirtyObjects, RowIds, Tx};
 use crate::{Error, Options, WriterMetrics};
 
-/// Each is run once, in order, in a transaction of its own, which also raises `user_version`. Not by `sqlx::migrate!`: a hub of
-/// before looks at `user_version` to refuse a newer schema, so both would have to be kept.
+/// Each migration runs once, in order, in a transaction of its own that also raises `user_version`. `sqlx::migrate!`
+/// would not do: hubs of earlier versions look at `user_version` to refuse a newer schema, so both numbers would have
+/// to be kept.
 const MIGRATIONS: [&str; 8] = [
     include_str!("../migrations/0001.sql"),
     include_str!("../migrations/0002.sql"),
@@ -33,7 +35,8 @@ const MIGRATIONS: [&str; 8] = [
     include_str!("../migrations/0008.sql"),
 ];
 
-/// Locks `<path>.lock`. The lock is the open file: it ends with the process, however that ends.
+/// Locks `<path>.lock`. The lock lives as long as the open file, so it ends with the process, however the process
+/// ends.
 pub(crate) fn lock_file(path: &Path) -> Result<File, Error> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
@@ -47,7 +50,7 @@ pub(crate) fn lock_file(path: &Path) -> Result<File, Error> {
     }
 }
 
-/// The write connection, with the schema up to date.
+/// Opens the write connection and brings the schema up to date.
 pub(crate) async fn open_writer(path: &Path, check: bool) -> Result<Conn, Error> {
     let mut conn = SqliteConnectOptions::new()
         .filename(path)
@@ -82,7 +85,7 @@ async fn run_migrations(conn: &mut SqliteConnection) -> Result<(), Error> {
     for (version, migration) in MIGRATIONS.into_iter().enumerate().skip(found as usize) {
         raw_sql("BEGIN IMMEDIATE").execute(&mut *conn).await?;
         raw_sql(migration).execute(&mut *conn).await?;
-        // A pragma takes no parameter; the number is ours.
+        // A pragma takes no parameter, and the number is our own.
         let stamp = sqlx::AssertSqlSafe(format!("PRAGMA user_version = {}", version + 1));
         raw_sql(stamp).execute(&mut *conn).await?;
         raw_sql("COMMIT").execute(&mut *conn).await?;
@@ -90,7 +93,8 @@ async fn run_migrations(conn: &mut SqliteConnection) -> Result<(), Error> {
     Ok(())
 }
 
-/// Connections that can only read. What they put aside stays in memory: there may be no place for a temporary file.
+/// Opens connections that can only read. Their temporary tables stay in memory, because the file system may have no
+/// room for a temporary file.
 pub(crate) async fn open_readers(path: &Path, count: u32) -> Result<Readers, Error> {
     let options = SqliteConnectOptions::new()
         .filename(path)
@@ -104,7 +108,7 @@ pub(crate) async fn open_readers(path: &Path, count: u32) -> Result<Readers, Err
     Ok(Readers::Sqlite(SqlitePoolOptions::new().max_connections(count.max(1)).connect_with(options).await?))
 }
 
-/// What the writer starts with.
+/// Loads what the writer starts with: the ledger's id, the catalog and the last row ids.
 pub(crate) async fn load_tx(mut conn: Conn, options: Options) -> Result<(Uuid, Tx), Error> {
     query("INSERT INTO meta (key, value) VALUES ('ledger', $1) ON CONFLICT DO NOTHING")
         .bind(options.new_id.to_string())
@@ -117,7 +121,7 @@ pub(crate) async fn load_tx(mut conn: Conn, options: Options) -> Result<(Uuid, T
     )
     .fetch_one(&mut conn)
     .await?;
-    // Versions of the feed rise for ever, also past objects that are gone.
+    // The feed's versions keep rising, also past those of objects that are gone.
     let feed: Option<String> =
         query_scalar("SELECT value FROM meta WHERE key = 'feed'").fetch_optional(&mut conn).await?;
     let status = status.max(feed.and_then(|version| version.parse().ok()).unwrap_or(0));

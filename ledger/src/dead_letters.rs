@@ -1,8 +1,8 @@
-//! Records that could not be decoded and that no dead-letter topic took.
+//! Keeps dead letters, records that could not be decoded, if no dead-letter topic took them.
 //!
-//! Invariants: the place of a record is its namespace's: what one namespace says of a record is not another's; what a
-//! namespace keeps stays within its bytes, in the transaction that adds to it: the oldest go first, and the rules that read
-//! their topics are told. Never: more removed for new letters than is in proportion to them.
+//! Invariants: dead letters are keyed by namespace, so what one namespace says of a record doesn't concern another. A
+//! namespace stays within its bytes in the same transaction that adds to them: the oldest dead letters are removed,
+//! and the rules that read their topics report it. The number removed is in proportion to the number added.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -19,20 +19,20 @@ use crate::sql::{ms, set, time};
 use crate::writer::Tx;
 use crate::{Error, Ledger};
 
-/// What a row counts beyond its body, bytes.
+/// Bytes that a row counts in addition to its body.
 const ROW_BYTES: i64 = 256;
-/// Longest value and key, as Base64, and reason; a worker sends no longer ones.
+/// Longest value and key, as Base64, and longest reason. Workers send no longer ones.
 const MAX_VALUE: usize = 21_848;
 const MAX_KEY: usize = 1_368;
 const MAX_REASON: usize = 1_000;
 
-/// Dead-letter topics that are told with a list.
+/// At most how many dead-letter topics a list names.
 const MAX_TOPICS: usize = 100;
 
-/// A letter to be kept: topic id, partition, offset, topic, body, bytes.
+/// A dead letter to be stored: (topic id, partition, offset, topic, body, bytes).
 type NewDeadLetter<'a> = (&'a str, i32, i64, &'a str, String, i64);
 
-/// Keeps the letters of a commit's entries.
+/// Stores the dead letters of a commit's entries.
 pub(crate) async fn store(
     tx: &mut Tx,
     namespace: &str,
@@ -42,7 +42,7 @@ pub(crate) async fn store(
     let limit = tx.options.max_dead_letter_bytes;
     let (mut rows, mut bytes): (Vec<NewDeadLetter<'_>>, i64) = (Vec::new(), 0);
     let mut dropped: BTreeMap<String, i64> = BTreeMap::new();
-    // Of more than fit, the newest.
+    // If not all fit, keep the newest.
     for entry in entries.iter().rev() {
         for letter in entry.dead_letters.iter().rev() {
             let body = serde_json::to_string(&within_bounds(letter))?;
@@ -76,7 +76,7 @@ pub(crate) async fn store(
     report_dropped(tx, namespace, &dropped).await
 }
 
-/// A letter within its bounds, whatever a worker sent.
+/// Cuts a dead letter to its bounds, whatever a worker sent.
 fn within_bounds(letter: &DeadLetter) -> DeadLetter {
     let within = |text: &str, most: usize| -> String {
         if text.len() <= most { text.to_owned() } else { text.chars().take(most).collect() }
@@ -89,7 +89,8 @@ fn within_bounds(letter: &DeadLetter) -> DeadLetter {
     }
 }
 
-/// Removes the oldest letters of a namespace, at most so many, until `more` bytes fit: how many of each topic.
+/// Removes the oldest dead letters of a namespace, at most `most`, until `more` bytes fit. Returns how many it
+/// removed, by topic.
 pub(crate) async fn make_room(
     tx: &mut Tx,
     namespace: &str,
@@ -127,7 +128,7 @@ pub(crate) async fn make_room(
     Ok(dropped)
 }
 
-/// Adds to the numbers of the rules that read these topics, and counts.
+/// Adds removed dead letters, by topic, to the numbers of the rules that read the topics, and to the metrics.
 pub(crate) async fn report_dropped(
     tx: &mut Tx,
     namespace: &str,
@@ -151,7 +152,7 @@ pub(crate) async fn report_dropped(
     add_drops(tx, DropReason::LettersDropped, &rows).await
 }
 
-/// Adds to what rules say was dropped under a reason, by the rule's row.
+/// Adds to rules' numbers of what was dropped for `reason`; `rows` has a count by the rule's row.
 pub(crate) async fn add_drops(
     tx: &mut Tx,
     reason: DropReason,
@@ -172,8 +173,8 @@ pub(crate) async fn add_drops(
 }
 
 impl Ledger {
-    /// Records that could not be decoded and that no dead-letter topic took, newest first, as many as fit into an answer
-    /// of 1 MiB; `next` says where to go on. [`Error::NotFound`] when the letter after which to go on is gone.
+    /// Lists a namespace's dead letters that no dead-letter topic took, newest first, as many as fit into an answer
+    /// of 1 MiB; `next` is the cursor of the next page. [`Error::NotFound`] if the dead letter at the cursor is gone.
     pub async fn dead_letters(
         &self,
         namespace: &str,
@@ -233,7 +234,7 @@ impl Ledger {
     }
 }
 
-/// Where else the records of a namespace went that could not be decoded.
+/// The dead-letter topics that a namespace's rules name.
 fn dead_letter_topics(catalog: &Catalog, namespace: &str) -> Vec<DeadLetterTopic> {
     let sources = catalog.namespace(namespace).into_iter().flat_map(|space| space.sources.values());
     let rules = sources.flat_map(|source| source.rules.values());
@@ -246,7 +247,7 @@ fn dead_letter_topics(catalog: &Catalog, namespace: &str) -> Vec<DeadLetterTopic
     topics
 }
 
-/// Reads what `next` said: partition, offset, topic id.
+/// Parses the cursor that a list's `next` was: (partition, offset, topic id).
 fn parse_cursor(after: &str) -> Option<(i32, i64, &str)> {
     let (p, rest) = after.split_once('.')?;
     let (position, topic_id) = rest.split_once('.')?;

@@ -1,9 +1,9 @@
-//! Goes on with what a commit left to decide: step by step, each a command of its own in the writer's queue, with the
-//! texts that it needs rendered before.
+//! Continues what a commit left to decide, step by step. Each step is a command of its own in the writer's queue, and
+//! the texts that it needs are rendered before.
 //!
-//! Invariants: at most one for a namespace; what is left is in the database (`groups.next`, `leaving`, deliveries without a
-//! channel), so that one that breaks off is begun anew by the next commit, or by [`Ledger::resume_deciding`]. Never: a clock; the time is that of the last
-//! caller.
+//! Invariants: at most one task runs for a namespace. What is left to do is in the database (`groups.next`,
+//! `leaving`, deliveries without a channel), so if a task fails, the next commit or [`Ledger::resume_deciding`]
+//! starts it again. It has no clock: the time is that of the last caller.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,7 +23,7 @@ use crate::texts::{Remaining, RenderedTexts, TextRenderer, TextRequest};
 use crate::writer::{Command, Tx, WriterHandle};
 use crate::{Error, Ledger, queries};
 
-/// Who goes on.
+/// Runs the steps, one task for each namespace with something left to decide.
 pub(crate) struct Decider {
     writer: WriterHandle,
     pub(crate) texts: TextRenderer,
@@ -31,13 +31,13 @@ pub(crate) struct Decider {
     ongoing: Mutex<HashMap<String, OngoingNamespace>>,
 }
 
-/// A namespace that is gone on with.
+/// A namespace for which a task runs.
 struct OngoingNamespace {
-    /// There is more than was there when the step began.
+    /// More may have become due since the step began.
     again: bool,
     requests: Vec<TextRequest>,
     now: Timestamp,
-    /// Gone when nothing is left.
+    /// Dropped when nothing is left.
     ended: watch::Sender<()>,
 }
 
@@ -50,7 +50,8 @@ impl Decider {
         self.ongoing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Goes on with a namespace; the receiver ends when nothing is left.
+    /// Starts a namespace's task, or tells the running one that there is more. The receiver ends when nothing is
+    /// left.
     pub(crate) fn start(
         self: &Arc<Self>,
         namespace: &str,
@@ -61,7 +62,7 @@ impl Decider {
         if let Some(one) = ongoing.get_mut(namespace) {
             one.again = true;
             one.now = one.now.max(now);
-            // What is asked for meanwhile is found again by the next step.
+            // The next step finds again what these requests are for.
             return one.ended.subscribe();
         }
         let (ended, end) = watch::channel(());
@@ -105,10 +106,10 @@ impl Decider {
     }
 }
 
-/// One step.
+/// One step of deciding for a namespace.
 struct DecideStep {
     namespace: String,
-    /// Groups whose texts are there.
+    /// Groups whose texts are rendered.
     first: Vec<i64>,
     texts: RenderedTexts,
     now: Timestamp,
@@ -125,7 +126,7 @@ impl Command for DecideStep {
         let mut left =
             Remaining { more: release_waiting(tx, &self.namespace, self.now).await?, ..Remaining::default() };
         match crate::deliveries::check_quota(tx, &self.namespace).await {
-            // It goes on when there is room again.
+            // It resumes when there is room again.
             Err(Error::OverQuota { .. }) => return Ok(left),
             checked => checked?,
         }
@@ -148,8 +149,8 @@ impl Command for DecideStep {
     }
 }
 
-/// Rules whose alerts of before they were changed are being closed: until then they decide nothing, so that people are told
-/// in order.
+/// Rules that were changed and whose earlier alerts are still being closed. They decide nothing until that is done,
+/// so that people hear things in order.
 pub(crate) async fn closing_rules(tx: &mut Tx, namespace: &str) -> Result<HashSet<Uuid>, Error> {
     let uids: Vec<String> =
         query_scalar("SELECT uid FROM leaving WHERE namespace = $1 AND state IS NOT NULL")
@@ -159,10 +160,10 @@ pub(crate) async fn closing_rules(tx: &mut Tx, namespace: &str) -> Result<HashSe
     uids.iter().map(|uid| crate::sql::uuid(uid)).collect()
 }
 
-/// A rule as stored: uid, decided, observed, woken.
+/// A rule as stored, as (uid, decided, observed, woken).
 type DueRule = (String, Option<i64>, Option<i64>, Option<String>);
 
-/// The rules of a namespace of which groups are due, suspended ones too: what was counted before is decided.
+/// The rules of a namespace with due groups, suspended rules included: what they counted before is still decided.
 async fn due_rules(
     tx: &mut Tx,
     namespace: &str,
@@ -187,8 +188,8 @@ async fn due_rules(
 }
 
 impl Ledger {
-    /// Goes on with what commits, changes and deletions left to do, and with what waited for channels that there are now: after a start, after a failure, and when there is room
-    /// again for what is to be delivered. Does not wait for it.
+    /// Resumes what commits, changes and deletions left to do, and deliveries whose channels exist by now. Call it
+    /// after a start, after a failure, and when there is room for deliveries again. Doesn't wait for the work to end.
     pub async fn resume_deciding(&self, now: Timestamp) -> Result<(), Error> {
         let mut namespaces: BTreeSet<String> = BTreeSet::new();
         for sql in [queries::UNDECIDED, queries::LEAVING] {
@@ -224,13 +225,13 @@ impl Ledger {
         Ok(())
     }
 
-    /// Waits until nothing is left to go on with, or as much as can be done is done.
+    /// Waits until no task runs: everything is decided, or as much as can be now.
     pub async fn wait_until_decided(&self) {
         loop {
             let next = self.decider.ongoing().values().next().map(|one| one.ended.subscribe());
             match next {
                 Some(mut ended) => {
-                    // It ends by an error: nothing is ever sent.
+                    // This ends with an error, since nothing is ever sent.
                     let _ = ended.changed().await;
                 }
                 None => return,
@@ -238,7 +239,7 @@ impl Ledger {
         }
     }
 
-    /// Goes on with what is left of a commit, and waits for it, but not for long.
+    /// Continues what is left of a commit, and waits for it, at most `decide_wait`.
     pub(crate) async fn wait_for_decisions(&self, namespace: &str, left: Remaining, now: Timestamp) {
         if left.more || !left.requests.is_empty() {
             let mut ended = self.decider.start(namespace, left.requests, now);

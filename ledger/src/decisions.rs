@@ -1,11 +1,12 @@
-//! Has the alert engine decide the groups that are due, in bounded steps: the first in the transaction that moved the
-//! watermark, the others in later ones.
+//! Has the alert engine decide due groups in bounded steps: the first in the transaction that moved the watermark,
+//! the others in later ones.
 //!
-//! Invariants: a rule's watermark is the smallest progress of the opened partitions of its topics, but not later than it is known
-//! that there are no others, and what it has passed takes no more counts, whether or not it is decided yet; so that when a group is decided changes nothing of what is
-//! decided. Each group knows up to where it is; its decisions and their notifications are in one transaction. What is
-//! left is found by `groups.next`. Never: a decision before every partition has told how far it is, all due groups in
-//! memory at once, or a text rendered here.
+//! Invariants: a rule's watermark is the smallest progress of the known partitions of its topics, but not later than
+//! the time up to which it is known that there are no others. A bucket that it has passed takes no more counts,
+//! whether or not it is decided yet, so the result doesn't depend on when a group is decided. Each group stores up to
+//! where it is decided; its decisions and their notifications are in one transaction, and `groups.next` finds what is
+//! left. Nothing is decided before every partition has reported its progress, memory never holds all due groups, and
+//! no text is rendered here.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -27,11 +28,11 @@ use crate::rules::RuleRef;
 use crate::texts::{DecidedAlert, Remaining, RenderedTexts, TextRequest, TextSubject};
 use crate::writer::Tx;
 
-/// Decisions of one group in one step.
+/// At most how many decisions one group makes in one step.
 const MAX_DECISIONS: usize = 16;
 
-/// Moves the rules on to their watermarks: what these have passed takes no more counts, and groups are due up to there. Which
-/// moved.
+/// Advances the rules' watermarks. Buckets behind them take no more counts, and groups are due up to there. Returns
+/// the rules whose watermark moved.
 pub(crate) async fn advance_watermarks(
     tx: &mut Tx,
     rules: &mut BTreeMap<Uuid, RuleUpdate>,
@@ -43,7 +44,7 @@ pub(crate) async fn advance_watermarks(
         let read = plan.topics.iter().filter_map(|name| topics.get(name));
         let progress = read.flat_map(|topic| topic.partitions.values()).map(|partition| partition.progress);
         let Some(surveyed) = rule.surveyed else { continue };
-        if let Some(to) = params.moved(rule.decided, progress, surveyed) {
+        if let Some(to) = params.next_decided_to(rule.decided, progress, surveyed) {
             rule.delta.decided = Some(to);
             moved.insert(*uid);
         }
@@ -54,7 +55,8 @@ pub(crate) async fn advance_watermarks(
     Ok(moved)
 }
 
-/// One step: decides groups of these rules that are due, first those whose texts are there. What it leaves is due as before.
+/// Decides one step of due groups of the rules in `which`, first those of `first`, whose texts are rendered. Groups
+/// that it leaves stay due.
 pub(crate) async fn decide_step(
     tx: &mut Tx,
     rules: &mut BTreeMap<Uuid, RuleUpdate>,
@@ -97,7 +99,7 @@ pub(crate) async fn decide_step(
         let next = writes.add(group, rule)?;
         left.more |= rule.decided_to().is_some_and(|to| next.is_some_and(|next| next <= to));
     }
-    // In event-time order; within one instant in an order that does not depend on how it was counted.
+    // In the order of event time; within one instant, in an order that doesn't depend on how records were counted.
     told.sort_by(|(left, _), (right, _)| left.cmp(right));
     drafts.extend(told.into_iter().map(|(_, draft)| draft));
     store_groups(tx, rules, writes).await?;
@@ -112,8 +114,8 @@ struct StoredWindow {
     top: BTreeMap<String, Values>,
 }
 
-/// What a group's decisions tell, with their boundaries. Where a text is missing it is asked for, and the group is decided up
-/// to the decision before; none when that is nothing.
+/// The notifications of a group's decisions, with their boundaries. If a text is missing, requests it and decides the
+/// group only up to the decision before; `None` if there is no such decision.
 fn draft_alerts(
     group: &mut DueGroup,
     rule: &RuleUpdate,
@@ -126,7 +128,7 @@ fn draft_alerts(
     let mut kept = group.sample.clone();
     for (place, (decision, window)) in group.step.decisions.iter().zip(shown).enumerate() {
         let own = decision.own_sample().map(serde_json::to_string).transpose()?;
-        group.sample = decision.speaks_of(own, window.last, group.sample.take());
+        group.sample = decision.shown_record(own, window.last, group.sample.take());
         if let Some(speaks) = RuleRef::new(&rule.object).filter(|_| decision.notify) {
             let id = speaks.alert_id(&group.labels, decision);
             let StoredWindow { first, top, .. } = window;

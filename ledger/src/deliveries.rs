@@ -1,8 +1,10 @@
-//! What happens to deliveries: they end, are put off, or begin again; lanes, notifications and counters follow.
+//! Changes deliveries: ends them, puts them off or starts them again, and updates lanes, notifications and counters
+//! accordingly.
 //!
-//! Invariants: of a lane's pending deliveries the one with the least place is the head; a notification is settled when
-//! none of its deliveries is pending; a channel's counters say what its deliveries went through; a delivery that ends
-//! undelivered says so where an attempt of it may have arrived. Never: a change of a delivery's state elsewhere than here.
+//! Invariants: the head of a lane is its pending delivery with the least place. A notification is settled when none
+//! of its deliveries is pending. A channel's counters match the history of its deliveries. A delivery that ends
+//! undelivered says so if one of its attempts may have arrived. Only this module, and `chores::send_again`, change a
+//! delivery's state.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,7 +17,7 @@ use crate::sql::{ms, set};
 use crate::writer::Tx;
 use crate::{Error, Signal};
 
-/// State of an attempt's row.
+/// The state of an attempt, as stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::Type)]
 #[repr(i64)]
 pub(crate) enum AttemptState {
@@ -30,12 +32,12 @@ impl From<AttemptState> for Value<'_> {
     }
 }
 
-/// A delivery as it stands.
+/// A delivery as stored.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub(crate) struct StoredDelivery {
     pub(crate) d: i64,
     pub(crate) n: i64,
-    /// The channel's row, where there is one.
+    /// The channel's row; `None` while the delivery waits for a channel.
     pub(crate) c: Option<i64>,
     pub(crate) lane: i64,
     #[sqlx(try_from = "i64")]
@@ -44,20 +46,31 @@ pub(crate) struct StoredDelivery {
     pub(crate) expires: i64,
 }
 
-/// What becomes of a delivery.
+/// A change of a delivery.
 #[derive(Debug, Clone)]
 pub(crate) struct DeliveryChange {
     pub(crate) from: StoredDelivery,
     pub(crate) verdict: Verdict,
-    /// Ended attempts from now on.
+    /// How many attempts have ended, after the change.
     pub(crate) made: i64,
-    /// The lease of a later attempt goes on.
+    /// Whether to keep the lease: a later attempt is under way.
     pub(crate) keep_lease: bool,
-    /// What it waits for, where it is tried again.
+    /// What it waits for, if it is tried again.
     pub(crate) reason: String,
 }
 
-/// Differences of a channel's counters.
+/// A channel's counters of deliveries, as stored.
+#[derive(Debug, Clone, Copy, sqlx::FromRow)]
+pub(crate) struct ChannelCounters {
+    pub(crate) pending: i64,
+    pub(crate) retrying: i64,
+    pub(crate) delivered: i64,
+    pub(crate) dead: i64,
+    pub(crate) expired: i64,
+    pub(crate) suppressed: i64,
+}
+
+/// Differences to add to a channel's counters.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct ChannelDelta {
     pub(crate) pending: i64,
@@ -66,19 +79,19 @@ pub(crate) struct ChannelDelta {
     pub(crate) dead: i64,
     pub(crate) expired: i64,
     pub(crate) suppressed: i64,
-    /// Attempts that ended, in order: whether delivered, and why not.
+    /// How the attempts that ended went.
     pub(crate) attempts: AttemptSummary,
-    /// Nothing is handed out before.
+    /// Until when nothing is handed out.
     pub(crate) paused: Option<i64>,
-    /// Something that a person asked for has come of it.
+    /// A delivery that a person had sent again has ended.
     pub(crate) awaited: bool,
 }
 
-/// How a channel's attempts went, summed up.
+/// A summary of how a channel's attempts went.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct AttemptSummary {
     pub(crate) last_delivery: Option<i64>,
-    /// Failures after the last delivery, or of all where there was none.
+    /// Failures since the last successful delivery, or since the beginning.
     pub(crate) failures: i64,
     pub(crate) error: Option<(String, i64)>,
 }
@@ -106,13 +119,13 @@ impl ChannelDelta {
         } += by;
     }
 
-    /// Whether a person should hear of it at once.
+    /// Whether the change is to be published at once.
     fn is_transition(&self) -> bool {
         self.dead != 0 || self.expired != 0 || self.attempts.error.is_some() || self.awaited
     }
 }
 
-/// Makes the changes.
+/// Makes the changes, and adds them to `tallies`.
 pub(crate) async fn apply_changes(
     tx: &mut Tx,
     changes: &[DeliveryChange],
@@ -183,8 +196,8 @@ pub(crate) async fn apply_changes(
     add_to_channels(tx, tallies).await
 }
 
-/// The last attempt of each delivery that ends undelivered which the receiver may have taken: one that ended unknown, or is
-/// under way.
+/// For each delivery that ends undelivered, its last attempt that may have arrived: it ended `Unknown`, or is under
+/// way.
 async fn possibly_arrived(
     tx: &mut Tx,
     changes: &[DeliveryChange],
@@ -209,7 +222,7 @@ async fn possibly_arrived(
     Ok(rows.into_iter().map(|(d, number, state)| (d, (number, state))).collect())
 }
 
-/// Why a delivery ended, with what is not known of its attempts: number and state of one.
+/// Why a delivery ended, and which attempt, as (number, state), may have arrived.
 fn may_have_arrived(reason: &str, unsure: Option<&(i64, AttemptState)>) -> String {
     match unsure {
         None => reason.to_owned(),
@@ -220,8 +233,8 @@ fn may_have_arrived(reason: &str, unsure: Option<&(i64, AttemptState)>) -> Strin
     }
 }
 
-/// Puts the first pending delivery of each channel's lane at its head. A channel's lane is not another's, whatever they hash
-/// to.
+/// Makes the first pending delivery of each lane its head. Lanes are given as (channel's row, lane): lanes of two
+/// channels are different even if their hashes are equal.
 pub(crate) async fn update_heads(tx: &mut Tx, lanes: &HashSet<(i64, i64)>) -> Result<(), Error> {
     if lanes.is_empty() {
         return Ok(());
@@ -243,7 +256,7 @@ pub(crate) async fn add_to_channels(tx: &mut Tx, tallies: HashMap<i64, ChannelDe
         return Ok(());
     }
     let mut rows = Vec::with_capacity(tallies.len());
-    // A receiver that takes something for the first time, or again, is news.
+    // Publish at once when a channel delivers for the first time, or again after failures.
     let took = tallies.iter().filter(|(_, tally)| tally.attempts.last_delivery.is_some());
     let took: Vec<i64> = took.map(|(c, _)| *c).collect();
     let heals: Vec<i64> = if took.is_empty() {
@@ -282,7 +295,7 @@ pub(crate) async fn add_to_channels(tx: &mut Tx, tallies: HashMap<i64, ChannelDe
             tally.paused,
         ));
     }
-    // A delivery that succeeded ends the failures before it.
+    // A successful delivery resets the count of failures.
     query(
         "UPDATE channels SET pending = channels.pending + j.pending, retrying = channels.retrying + j.retrying, \
          delivered = channels.delivered + j.delivered, dead = channels.dead + j.dead, expired = channels.expired \
@@ -302,7 +315,7 @@ pub(crate) async fn add_to_channels(tx: &mut Tx, tallies: HashMap<i64, ChannelDe
     Ok(())
 }
 
-/// Refuses when the namespace has too much pending. Counted where it is kept, so that it costs one read.
+/// Refuses if the namespace has too much pending. The counts are stored, so this is cheap.
 pub(crate) async fn check_quota(tx: &mut Tx, namespace: &str) -> Result<(), Error> {
     let limit = tx.options.max_pending;
     let pending: i64 = query_scalar(

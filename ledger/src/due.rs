@@ -1,7 +1,7 @@
-//! Groups that are due: which ones a step takes, with what is stored of them, and writing back what was decided.
+//! Chooses the due groups of a step, loads what is stored of them, and writes back what was decided.
 //!
-//! Invariants: a step has a bounded number of groups and bytes, and of each rule that has groups due as many; what a group
-//! takes is known without reading its counts. Never: a decision.
+//! Invariants: a step has a bounded number of groups and bytes, shared equally among rules with due groups. A group's
+//! bytes are known without reading its counts.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -32,12 +32,12 @@ pub(crate) struct DueGroup {
     pub(crate) state: GroupState,
     pub(crate) sample: Option<String>,
     pub(crate) buckets: Vec<Bucket>,
-    /// Up to where it was decided, if it was.
+    /// The watermark up to which it was decided, if it was.
     pub(crate) decided: Option<i64>,
     pub(crate) bytes: i64,
-    /// What its own row takes of them.
+    /// The part of `bytes` that its own row takes.
     pub(crate) row_bytes: i64,
-    /// What the step at hand came to.
+    /// The result of the current step.
     pub(crate) step: GroupDecisions,
 }
 
@@ -65,12 +65,12 @@ struct GroupRow {
     pending: Option<i64>,
     window: Option<String>,
     decided: i64,
-    /// What the row itself takes.
+    /// How many bytes the row itself takes.
     bytes: i64,
 }
 
 impl DueGroup {
-    /// Decides it up to where its rule is, but no more than so many decisions.
+    /// Decides the group up to its rule's watermark, with at most `most` decisions.
     pub(crate) fn decide(&mut self, rule: &RuleUpdate, most: usize) {
         let (Some(params), Some(to)) = (rule.params, rule.decided_to()) else { return };
         let reached = Reached { to, observed: rule.observed() };
@@ -95,7 +95,7 @@ impl DueGroup {
     }
 }
 
-/// Groups for one step: those named first, then of each rule as many, those that have been due for longest.
+/// Chooses the groups of one step: those of `first`, then an equal share for each rule, longest due first.
 pub(crate) async fn choose_groups(
     tx: &mut Tx,
     rules: &BTreeMap<Uuid, RuleUpdate>,
@@ -154,7 +154,7 @@ pub(crate) async fn choose_groups(
     Ok(chosen)
 }
 
-/// These groups, with their buckets.
+/// Loads these groups, with their buckets.
 pub(crate) async fn load_groups(
     tx: &mut Tx,
     rules: &BTreeMap<Uuid, RuleUpdate>,
@@ -212,7 +212,7 @@ pub(crate) async fn load_groups(
     Ok(due)
 }
 
-/// The first and the last record of each decision's window, in the order of groups and decisions.
+/// Loads the first and the last record of each decision's window, in the order of groups and decisions.
 pub(crate) async fn load_samples(
     tx: &mut Tx,
     due: &[DueGroup],
@@ -242,7 +242,7 @@ pub(crate) async fn load_samples(
     Ok(samples)
 }
 
-/// The values of `topValues` in each decision's window, by the decision's place.
+/// Loads the values of `topValues` in each decision's window, by the decision's index.
 pub(crate) async fn load_top_values(
     tx: &mut Tx,
     due: &[DueGroup],
@@ -276,8 +276,8 @@ pub(crate) async fn load_top_values(
     Ok(all)
 }
 
-/// The decided buckets of a group as one text, so that the next decision reads no row of each; none where rows hold more of
-/// them than a count that matters.
+/// Packs the counts of decided buckets into one column, so that the next decision doesn't read a row for each; `None`
+/// if the condition needs more of a bucket than its count.
 fn pack_buckets<'b>(
     params: &RuleParams,
     buckets: impl Iterator<Item = &'b Bucket>,
@@ -308,49 +308,49 @@ fn unpack_buckets(params: &RuleParams, window: &str) -> Result<Vec<Bucket>, Erro
     Ok(buckets.collect())
 }
 
-/// The group as it is stored.
+/// The group's row as it is to be stored.
 fn group_row(group: &DueGroup, params: &RuleParams) -> Result<GroupRow, Error> {
     let (step, episode) = (&group.step, group.state.episode.as_ref());
-    let kept = group.buckets.iter().filter(|bucket| bucket.start_ms >= step.keep);
+    let kept = group.buckets.iter().filter(|bucket| bucket.start_ms >= step.keep_from);
     let state = serde_json::to_string(&group.state)?;
     let sample = group.sample.clone().filter(|_| episode.is_some());
-    let window = pack_buckets(params, kept, step.to)?;
+    let window = pack_buckets(params, kept, step.decided_to)?;
     Ok(GroupRow {
         g: group.g,
         bytes: group_bytes(&group.labels, &state, sample.as_deref(), window.as_deref()),
         state,
         firing: episode.map(|episode| episode.since_ms),
         count: episode.map_or(0, |episode| episode.count),
-        next: step.next,
+        next: step.next_due,
         sample,
         pending: group.state.pending_ms,
         window,
-        decided: step.to,
+        decided: step.decided_to,
     })
 }
 
-/// What a step writes back.
+/// What a step is to write back.
 #[derive(Default)]
 pub(crate) struct GroupWrites {
-    /// Rows with their rule and what each took before.
+    /// Rows to update, with their rule and the bytes that each took before.
     rows: Vec<(Uuid, i64, GroupRow)>,
-    /// Groups of which nothing is worth keeping: rule, row, bytes.
+    /// Groups to delete, because nothing of them is worth keeping, as (rule, row, bytes).
     gone: Vec<(Uuid, i64, i64)>,
-    /// Buckets that don't matter any more.
+    /// Buckets to delete, because no window needs them any more.
     old: Vec<(i64, i64)>,
 }
 
 impl GroupWrites {
-    /// Adds a group that was decided; when it is due next.
+    /// Adds a decided group. Returns when it is due next.
     pub(crate) fn add(&mut self, group: &DueGroup, rule: &RuleUpdate) -> Result<Option<i64>, Error> {
-        let passed = group.buckets.iter().filter(|bucket| bucket.start_ms < group.step.keep);
+        let passed = group.buckets.iter().filter(|bucket| bucket.start_ms < group.step.keep_from);
         self.old.extend(passed.map(|bucket| (group.g, bucket.start_ms)));
         if group.step.is_over {
             self.gone.push((group.rule, group.g, group.bytes));
         } else if let Some(params) = &rule.params {
             self.rows.push((group.rule, group.row_bytes, group_row(group, params)?));
         }
-        Ok(group.step.next)
+        Ok(group.step.next_due)
     }
 }
 
@@ -393,7 +393,7 @@ pub(crate) async fn store_groups(
     crate::rules::remove_groups(tx, &gone).await
 }
 
-/// Writes rows of groups, each with how much more or less the group takes in all.
+/// Updates rows of groups, each with the change of the bytes that the group takes in all.
 async fn update_groups(tx: &mut Tx, rows: &[(&GroupRow, i64)]) -> Result<(), Error> {
     if rows.is_empty() {
         return Ok(());

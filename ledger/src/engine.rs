@@ -60,7 +60,7 @@ impl Conn {
     /// Begins a transaction that writes.
     pub(crate) async fn begin(&mut self) -> Result<(), Error> {
         let begin = match self.handle() {
-            // Else the lock is asked for at the first write, too late to wait for it.
+            // Otherwise SQLite asks for the lock at the first write, too late to wait for it.
             Handle::Sqlite(_) => "BEGIN IMMEDIATE",
             Handle::Postgres(_) => "BEGIN",
         };
@@ -68,16 +68,20 @@ impl Conn {
         Ok(())
     }
 
-    /// Runs text as it is, for one engine.
+    /// Runs SQL of one engine as it is.
     pub(crate) async fn raw(&mut self, sql: impl sqlx::SqlSafeStr) -> Result<(), Error> {
         match self.handle() {
-            Handle::Sqlite(conn) => drop(sqlx::raw_sql(sql).execute(conn).await?),
-            Handle::Postgres(conn) => drop(sqlx::raw_sql(sql).execute(conn).await?),
+            Handle::Sqlite(conn) => {
+                sqlx::raw_sql(sql).execute(conn).await?;
+            }
+            Handle::Postgres(conn) => {
+                sqlx::raw_sql(sql).execute(conn).await?;
+            }
         }
         Ok(())
     }
 
-    /// Ends the connection in order. One of a pool goes back to it.
+    /// Closes the connection properly. A connection of a pool goes back to it.
     pub(crate) async fn close(self) -> Result<(), Error> {
         match self {
             Self::Sqlite(conn) => conn.close().await?,
@@ -96,7 +100,7 @@ pub(crate) trait Row:
 
 impl<T> Row for T where T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin {}
 
-/// A parameter. NULL has a type, too: PostgreSQL is told the type of each parameter.
+/// A parameter. NULL has a type too, because PostgreSQL needs the type of each parameter.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Value<'q> {
     Int(Option<i64>),
@@ -141,7 +145,7 @@ pub(crate) fn query<'q>(sql: &'static str) -> Query<'q> {
     Query { sql, values: Vec::with_capacity(4) }
 }
 
-/// The same, of rows with one column.
+/// A statement like that of [`query`], whose rows have one column.
 pub(crate) fn query_scalar<'q>(sql: &'static str) -> Scalar<'q> {
     Scalar(query(sql))
 }
@@ -217,7 +221,7 @@ impl<'q> Query<'q> {
     }
 }
 
-/// A statement of rows with one column.
+/// A statement whose rows have one column.
 pub(crate) struct Scalar<'q>(Query<'q>);
 
 impl<'q> Scalar<'q> {
@@ -259,7 +263,7 @@ fn without_nul(text: &str) -> String {
     while let Some(at) = rest.find(['\0', '\\']) {
         let (before, from) = rest.split_at(at);
         clean.push_str(before);
-        // An escape is taken whole, so that the second of two backslashes begins none.
+        // Take an escape as a whole, so that the second of two backslashes begins none.
         let taken = if from.starts_with('\0') {
             clean.push(char::REPLACEMENT_CHARACTER);
             1
@@ -277,9 +281,12 @@ fn without_nul(text: &str) -> String {
     clean
 }
 
-/// The text for an engine: made once, kept for ever. There are as many as there are statements in this crate.
+/// Translated statements, by engine and by the address and length of the text.
+type Translations = HashMap<(Engine, usize, usize), &'static str>;
+
+/// The statement's text for an engine, translated once and kept forever. There are as many as this crate has statements.
 fn translated(engine: Engine, sql: &'static str) -> &'static str {
-    static KNOWN: RwLock<Option<HashMap<(Engine, usize, usize), &'static str>>> = RwLock::new(None);
+    static KNOWN: RwLock<Option<Translations>> = RwLock::new(None);
     // Constants that hold the same text may share an address, but then they have the same length, and the same translation.
     let key = (engine, sql.as_ptr().addr(), sql.len());
     let known = KNOWN.read().unwrap_or_else(PoisonError::into_inner);

@@ -1,6 +1,6 @@
-//! What can go wrong in the ledger, as types that a caller can act on.
+//! Errors of the ledger, as types that a caller can act on.
 //!
-//! Never: the outcome of a delivery. That is a value, not an error.
+//! The outcome of a delivery is a value, not an error.
 
 use std::path::PathBuf;
 
@@ -13,33 +13,33 @@ pub enum Error {
     /// Another process holds the file.
     #[error("the ledger {0} is in use by another process: only one hub may open it")]
     Locked(PathBuf),
-    /// The file is not a sound database of ours.
+    /// The file is damaged, or is not a ledger.
     #[error("the ledger's file is damaged: {0}")]
     Corrupt(String),
     /// The schema is of a later version of Belfry.
     #[error("the ledger has schema version {found}, this hub knows versions up to {known}: use a newer hub")]
     TooNew {
-        /// What the file says.
+        /// The version of the file.
         found: i64,
-        /// What this program knows.
+        /// The newest version that this program knows.
         known: i64,
     },
-    /// The disk, or the bound of the file's size, is reached. What is stored stays; try again when there is room.
+    /// The disk is full, or the file has reached its bound. What is stored stays; try again when there is room.
     #[error("the ledger's disk is full: {0}")]
     StorageFull(String),
     /// Reading or writing failed.
     #[error("the ledger's storage failed: {0}")]
     Storage(String),
-    /// SQLite refused a statement, or what a command read can't be: a fault of that command alone.
+    /// SQLite refused a statement, or a command read something invalid. Only that command fails.
     #[error("the ledger's storage failed: refused: {0}")]
     Refused(String),
     /// There is no such object.
     #[error("{0} does not exist")]
     NotFound(String),
-    /// The caller worked from something older than what is stored.
+    /// The caller's request is based on something older than what is stored.
     #[error("{0}")]
     Conflict(String),
-    /// The request can't be right.
+    /// The request is invalid.
     #[error("{0}")]
     Invalid(String),
     /// The namespace has used up its quota.
@@ -54,7 +54,7 @@ pub enum Error {
         /// How long to wait before trying again.
         retry: Millis,
     },
-    /// One request holds more than is done at once.
+    /// One request holds more than is taken at once.
     #[error("{place} holds {held} {what}, and at most {limit} are taken at once: send less at once")]
     TooLarge {
         /// Where.
@@ -72,7 +72,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the transaction can't be trusted any more, so that all that waits in it must be tried anew.
+    /// Whether the whole transaction must be undone, with all its commands.
     pub(crate) fn is_storage(&self) -> bool {
         matches!(self, Self::StorageFull(_) | Self::Corrupt(_) | Self::Storage(_))
     }
@@ -89,13 +89,13 @@ impl From<sqlx::Error> for Error {
             }
             let code = database.code().and_then(|code| code.parse::<i64>().ok()).unwrap_or(0);
             let message = database.message();
-            // Extended codes carry the primary one in their lowest byte.
+            // The lowest byte of an extended code is the primary code.
             return match (code, code & 0xff) {
                 (SHARED_MEMORY_FULL, _) | (_, 13) => Self::StorageFull(message.to_owned()),
                 (_, 11 | 26) => Self::Corrupt(message.to_owned()),
-                // Only readers have a budget.
+                // SQLITE_INTERRUPT: only readers have a budget of steps.
                 (_, 9) => Self::Invalid("this takes more steps than one read may: ask for less".to_owned()),
-                // A fault of the statement, a type that doesn't fit, a constraint.
+                // A faulty statement, a type that doesn't fit, or a violated constraint.
                 (_, 1 | 18 | 19 | 20 | 25) => Self::Refused(format!("{message} (code {code})")),
                 _ => Self::Storage(format!("{message} (code {code})")),
             };

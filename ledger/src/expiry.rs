@@ -1,6 +1,7 @@
-//! What time does: leases run out, deliveries grow too old, what ended long ago is removed.
+//! Does what follows from the passing of time: ends leases that ran out and deliveries that are too old, and removes
+//! what ended long ago.
 //!
-//! Invariants: each call does a bounded batch and says how much, so that nobody waits long behind it.
+//! Invariant: each call does a bounded batch and returns how much it did, so that nobody waits long behind it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use crate::sql::{ms, set, time, uuid};
 use crate::writer::{Command, Tx};
 use crate::{Error, Ledger, Pruned, dead_letters, queries, undelivered};
 
-/// Rows in one batch.
+/// How many rows one batch takes.
 pub(crate) const BATCH: i64 = 500;
 
 struct ExpireLeases {
@@ -50,7 +51,7 @@ impl Command for ExpireLeases {
     }
 }
 
-/// Ends attempts of which no outcome is to come.
+/// Ends attempts whose outcome nobody will report, as `Unknown`.
 pub(crate) async fn end_unreported(
     tx: &mut Tx,
     rows: &[LeasedDelivery],
@@ -108,7 +109,7 @@ pub(crate) async fn end_unreported(
     apply_changes(tx, &changes, tallies, at).await
 }
 
-/// One chance for many: moved along by the golden ratio, which spreads neighbours evenly.
+/// Makes a different chance for each row from one: multiples of the golden ratio spread neighbours evenly.
 fn spread_chance(chance: f64, by: i64) -> f64 {
     (chance + (by % 1_000_003) as f64 * 0.618_033_988_749_895).fract()
 }
@@ -152,9 +153,9 @@ impl Command for ExpireDeliveries {
     }
 }
 
-/// Notifications looked at in one batch, and letters removed in one.
+/// How many notifications one batch looks at, and how many dead letters it removes.
 const PRUNE_BATCH: i64 = 200;
-/// Deliveries removed in one batch.
+/// How many deliveries one batch removes.
 const DELIVERIES: i64 = 1_000;
 
 struct PruneHistory {
@@ -197,14 +198,15 @@ impl Command for PruneHistory {
             let dropped = dead_letters::make_room(tx, namespace, 0, PRUNE_BATCH).await?;
             dead_letters::report_dropped(tx, namespace, &dropped).await?;
             pruned.letters += dropped.values().sum::<i64>().unsigned_abs();
-            // The next look says whether it is enough.
+            // The next call finds out whether this was enough.
             pruned.more = true;
         }
         Ok(pruned)
     }
 }
 
-/// Removes the oldest finished notifications of a namespace while it holds too many bytes of them: a batch; how many.
+/// Removes a batch of the oldest finished notifications of a namespace while it holds too many bytes of them. Returns
+/// how many.
 async fn remove_oldest_finished(tx: &mut Tx, namespace: &str) -> Result<u64, Error> {
     let held: Option<i64> =
         query_scalar("SELECT bytes FROM usage WHERE namespace = $1 AND kind = 'finished'")
@@ -264,8 +266,9 @@ async fn remove_oldest_finished(tx: &mut Tx, namespace: &str) -> Result<u64, Err
     Ok(removed)
 }
 
-/// Removes notifications with their deliveries and attempts, of which at most 1,000 deliveries at once: how many
-/// notifications are gone, and how many deliveries of each channel. What is left of the others is found again.
+/// Removes notifications with their deliveries and attempts, at most 1,000 deliveries at once. Returns how many
+/// notifications were removed, and how many deliveries of each channel. A later call finds the notifications that are
+/// left.
 pub(crate) async fn remove_notifications(
     tx: &mut Tx,
     rows: &[i64],
@@ -304,14 +307,15 @@ pub(crate) async fn remove_notifications(
 }
 
 impl Ledger {
-    /// Ends attempts whose lease ran out, at most 500; how many. `chance` in `0.0..1.0` is spread over their retries.
+    /// Ends attempts whose lease ran out, at most 500, and returns how many. `chance` in `0.0..1.0` is spread over
+    /// their retries.
     pub async fn expire_leases(&self, now: Timestamp, chance: f64) -> Result<u64, Error> {
-        // A look costs no transaction.
+        // Reading first saves a transaction.
         let due = self.has_row(queries::LEASE_DUE, ms(now)).await?;
         if due { self.writer.execute(ExpireLeases { now, chance }).await } else { Ok(0) }
     }
 
-    /// Ends deliveries that are too old and not under way, at most 500; how many.
+    /// Ends deliveries that are too old and not under way, at most 500, and returns how many.
     pub async fn expire_deliveries(&self, now: Timestamp) -> Result<u64, Error> {
         let due = self.has_row(queries::EXPIRY_DUE, ms(now)).await?;
         if due { self.writer.execute(ExpireDeliveries { now }).await } else { Ok(0) }
@@ -323,9 +327,9 @@ impl Ledger {
         Ok(due.is_some())
     }
 
-    /// Removes a batch, up to 200 of each: notifications whose deliveries all ended long ago, those with a dead delivery
-    /// after `keep_dead`, the others after `keep_delivered`; letters after `keep_dead`; and of a namespace that holds
-    /// more bytes than its quota, in turn, the oldest. Counters don't change.
+    /// Removes a batch, up to 200 of each: notifications whose deliveries all ended long ago, those with a dead
+    /// delivery after `keep_dead`, the others after `keep_delivered`; dead letters after `keep_dead`; and the oldest
+    /// of a namespace that exceeds its quota, namespaces in turn. Counters don't change.
     pub async fn prune(
         &self,
         now: Timestamp,
@@ -353,20 +357,12 @@ impl Ledger {
         self.writer.execute(PruneHistory { delivered_before, dead_before, over }).await
     }
 
-    /// Namespaces that hold more than they may.
+    /// The namespaces that exceed a quota.
     async fn over_quota(&self) -> Result<Vec<String>, Error> {
         let mut over = std::collections::BTreeSet::new();
         let mut after = (String::new(), String::new());
         loop {
-            let mut reader = self.readers.acquire().await?;
-            let usage: Vec<(String, String, i64)> = query(queries::USAGE)
-                .bind(&after.0)
-                .bind(&after.1)
-                .bind(queries::ROWS_PER_READ)
-                .fetch_all(&mut reader)
-                .await?;
-            let full = usage.len() as i64 >= queries::ROWS_PER_READ;
-            let Some((namespace, kind, _)) = usage.last().cloned() else { break };
+            let (usage, next) = self.usage_after(&after).await?;
             for (namespace, kind, bytes) in usage {
                 let limit = match kind.as_str() {
                     "finished" => self.quotas.0,
@@ -377,10 +373,8 @@ impl Ledger {
                     over.insert(namespace);
                 }
             }
-            if !full {
-                break;
-            }
-            after = (namespace, kind);
+            let Some(next) = next else { break };
+            after = next;
         }
         Ok(over.into_iter().collect())
     }

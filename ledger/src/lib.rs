@@ -1,10 +1,11 @@
-//! The ledger: the only writer to the database. Plans, offsets, counts, alert states, notifications, deliveries,
-//! attempts and statuses, in SQLite.
+//! The ledger: the only access to the database. It keeps plans, offsets, counts, alert states, notifications,
+//! deliveries, attempts and statuses in SQLite or PostgreSQL.
 //!
-//! Invariants: one process has the file open; one task writes; an answer is given only after what it says is durable;
-//! all that an accepted entry of a commit causes is in the same transaction as its offset. Memory holds caches only.
+//! Invariants: one process has the database open, and one task writes. The ledger answers only after what the answer
+//! says is durable. Everything that an accepted entry of a commit causes is in the same transaction as its offset.
+//! Memory holds caches only.
 //!
-//! Never here: a clock, randomness (both come in as arguments), the network, or SQL that is not static text.
+//! This crate has no clock, no randomness (both come in as arguments), no network, and no SQL that isn't static text.
 
 mod activations;
 mod catalog;
@@ -74,12 +75,12 @@ use crate::writer::{Command, Shared, Tx, WriterHandle};
 pub struct Ledger {
     writer: WriterHandle,
     readers: queries::Readers,
-    /// Those of people: however much they read, workers' looks don't wait for it.
+    /// Connections for people's reads, so that workers never wait behind them.
     people_readers: queries::Readers,
     shared: Arc<Shared>,
-    /// Bytes of finished notifications and of letters that a namespace may keep.
+    /// Bytes of finished notifications, and of dead letters, that a namespace may keep.
     quotas: (i64, i64),
-    /// Whose turn it is of those over a quota.
+    /// Counts calls of `prune`, so that namespaces over a quota take turns.
     turn: Arc<AtomicUsize>,
     decider: Arc<Decider>,
     writer_task: Arc<Mutex<Option<JoinHandle<()>>>>,
@@ -117,36 +118,37 @@ impl Ledger {
         Ok(Self { writer, readers, people_readers, shared, quotas, turn, decider, writer_task })
     }
 
-    /// Closes the file and gives up its lock, after what was sent to the writer is done. Other clones get
+    /// Closes the database and releases its lock, once the writer has done what was sent to it. Other clones get
     /// [`Error::Closed`] from then on.
     pub async fn close(self) {
-        // It fails only when the writer has ended already.
+        // This fails only if the writer has ended already.
         let _ = self.writer.execute(CloseLedger).await;
         let task = self.writer_task.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(task) = task {
-            // It ends when nothing waits any more; it has nothing to tell.
+            // The task ends when nothing waits any more, and returns nothing.
             let _ = task.await;
         }
         self.readers.close().await;
         self.people_readers.close().await;
     }
 
-    /// The ledger's own id.
+    /// The ledger's id.
     pub fn id(&self) -> Uuid {
         self.shared.id
     }
 
-    /// A receiver whose value changes when what it is about may have changed.
-    pub fn watch(&self, topic: &Signal) -> watch::Receiver<u64> {
-        self.shared.watch(topic)
+    /// A receiver whose value changes whenever what `signal` names may have changed.
+    pub fn watch(&self, signal: &Signal) -> watch::Receiver<u64> {
+        self.shared.watch(signal)
     }
 
-    /// The writer's numbers.
+    /// Counters of the writer.
     pub fn writer_metrics(&self) -> WriterMetrics {
         *self.shared.metrics.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Steps that the writer has done, whatever came of them: it rises while the writer gets on. Holds nothing open.
+    /// How many commands and transactions the writer has finished, with or without success. The count rises as long
+    /// as the writer makes progress; holding it keeps nothing open.
     pub fn writer_steps(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.shared.steps)
     }
@@ -174,7 +176,7 @@ impl Command for LimitPages {
     type Answer = ();
 
     async fn run(&mut self, tx: &mut Tx) -> Result<(), Error> {
-        // A pragma takes no parameter; the number is ours. The largest there is means no bound.
+        // A pragma takes no parameter, and the number is our own. SQLite's largest value means no bound.
         let pages = if self.0 > 0 { self.0 } else { 4_294_967_294 };
         let pragma = sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {pages}"));
         tx.conn.raw(pragma).await

@@ -1,9 +1,10 @@
-//! Which namespace of a name is meant. One that was deleted and made again is another, by its uid: its readers and its
-//! channels have nothing to do with what was recorded for the one before.
+//! Tells which namespace a name means. A namespace that was deleted and made again is another one, by its uid: its
+//! readers and channels have nothing to do with what was recorded for the earlier one.
 //!
-//! Invariants: whoever asks for something of a namespace, or brings it its first plans, says before which one it is; from
-//! the transaction on in which another one is known, nothing of those before is read, claimed or made real, and it is removed
-//! in batches. Never: something removed because a namespace is gone; only because there is another one.
+//! Invariants: whoever reads something of a namespace, or stores its first plans, registers first which namespace it
+//! is. From the transaction on that registers another one, nothing of the earlier ones is read, claimed or released,
+//! and it is removed in batches. A namespace's data is never removed because it is gone, only because another one has
+//! its name.
 //!
 //! Clause P13 of docs/semantics.md.
 
@@ -16,26 +17,27 @@ use crate::sql::ms;
 use crate::writer::{Command, Tx};
 use crate::{Error, Ledger, chores, plans};
 
-/// Of a namespace that is met for the first time, what was recorded so much before it was made is of one before: clocks differ.
+/// When a namespace is registered for the first time, what was recorded this much before its creation belongs to an
+/// earlier one. The margin is for clocks that differ.
 const CLOCK_SKEW_MS: i64 = 60_000;
-/// Namespaces of which nothing is kept that are forgotten at once.
+/// How many namespaces without data are forgotten at once.
 const FORGET_BATCH: usize = 100;
 
-/// A namespace as the cluster knows it.
+/// The identity of a namespace, as the cluster knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NamespaceIdentity {
     /// Its uid.
     pub uid: Uuid,
-    /// When it was made, by the cluster's clock, in whole seconds.
+    /// When it was created, by the cluster's clock, in whole seconds.
     pub created: Timestamp,
 }
 
-/// A namespace as last known, and up to which rows what is recorded is of those before.
+/// A namespace as registered last, and up to which rows what is recorded belongs to earlier ones of its name.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct KnownNamespace {
     pub(crate) uid: Uuid,
     created: i64,
-    /// The last notification, delivery and letter of those before.
+    /// The last notification, delivery and dead letter of earlier namespaces of this name.
     pub(crate) n: i64,
     pub(crate) d: i64,
     pub(crate) l: i64,
@@ -44,7 +46,7 @@ pub(crate) struct KnownNamespace {
 /// A row of `namespaces`.
 type NamespaceRow = (String, String, i64, i64, i64, i64);
 
-/// What is stored, into the catalog.
+/// Loads the registered namespaces into the catalog.
 pub(crate) async fn load_known(conn: &mut Conn, catalog: &mut Catalog) -> Result<(), Error> {
     let rows: Vec<NamespaceRow> =
         query("SELECT namespace, uid, created, n, d, l FROM namespaces").fetch_all(conn).await?;
@@ -68,7 +70,7 @@ impl Command for RegisterNamespace {
     async fn run(&mut self, tx: &mut Tx) -> Result<(), Error> {
         let (namespace, created) = (self.namespace.as_str(), ms(self.identity.created));
         let known = tx.catalog.known_namespaces.get(namespace).copied();
-        // An answer that was long on its way may be of one before.
+        // An answer of the cluster that was delayed may be about an earlier namespace.
         if known.is_some_and(|known| known.uid == self.identity.uid || known.created >= created) {
             return Ok(());
         }
@@ -100,15 +102,16 @@ impl Command for RegisterNamespace {
 }
 
 impl RegisterNamespace {
-    /// Another one has taken the name: all that there is belongs to the one before, since the first plans of this one come
-    /// after.
+    /// Another namespace has taken the name. Everything stored belongs to the earlier one, because the new one's
+    /// first plans come later.
     async fn replace(&self, tx: &mut Tx) -> Result<KnownNamespace, Error> {
         tracing::info!(
             namespace = self.namespace,
             "the namespace was deleted and made again: what was recorded before is forgotten"
         );
         plans::forget_namespace(tx, &self.namespace).await?;
-        // Without their name nobody reads on where they stood; they go as topics do that no rule reads.
+        // Under another namespace nobody reads on from these positions; they are removed like topics that no rule
+        // reads.
         query("UPDATE sources SET namespace = 'gone/' || s WHERE namespace = $1")
             .bind(&self.namespace)
             .execute(&mut tx.conn)
@@ -120,7 +123,8 @@ impl RegisterNamespace {
     }
 }
 
-/// A namespace is met for the first time: rows are in the order of their making, so those before its own end at one.
+/// The namespace is registered for the first time. Rows are in the order of creation, so one row separates earlier
+/// ones' rows from its own.
 async fn first_seen(
     tx: &mut Tx,
     namespace: &str,
@@ -147,7 +151,7 @@ async fn first_seen(
     Ok(KnownNamespace { uid: identity.uid, created, n, d, l })
 }
 
-/// The last row up to `top` that is older than `cut`, by halving; 0 for none.
+/// Finds, by binary search, the last row up to `top` that is older than `cut`; 0 for none.
 async fn last_before(
     tx: &mut Tx,
     next: &'static str,
@@ -155,10 +159,10 @@ async fn last_before(
     cut: i64,
     top: i64,
 ) -> Result<i64, Error> {
-    // All at or below `low` are older, and none above `high` is.
+    // All rows up to `low` are older, and none above `high` is.
     let (mut low, mut high) = (0, top);
     while low < high {
-        // The first look is at the oldest row: mostly there is none to find.
+        // Look at the oldest row first: usually none is older.
         let middle = if low == 0 && high == top { 0 } else { low + (high - low) / 2 };
         let found: Option<(i64, i64)> =
             query(next).bind(namespace).bind(middle).fetch_optional(&mut tx.conn).await?;
@@ -170,7 +174,7 @@ async fn last_before(
     Ok(low)
 }
 
-/// Forgets namespaces of which nothing is kept: the next of their name is met for the first time.
+/// Forgets namespaces without data. The next one of such a name is registered as for the first time.
 pub(crate) async fn forget_unused(tx: &mut Tx) -> Result<(), Error> {
     let unused: Vec<&String> = tx
         .catalog
@@ -201,8 +205,8 @@ pub(crate) async fn forget_unused(tx: &mut Tx) -> Result<(), Error> {
 }
 
 impl Ledger {
-    /// Says which namespace of this name there is now. Where another one was known, all that was recorded for it is not
-    /// found any more from here on. To be said before something is read for people, or the first plan of an object is put.
+    /// Registers which namespace has this name now. If another one was registered, everything recorded for it is
+    /// hidden from here on. Call this before reading something for people, and before storing an object's first plan.
     pub async fn register_namespace(
         &self,
         namespace: &str,
@@ -216,7 +220,7 @@ impl Ledger {
         self.writer.execute(RegisterNamespace { namespace: namespace.to_owned(), identity, now }).await
     }
 
-    /// Whether an object is known.
+    /// Whether the ledger has an object.
     pub fn has_object(&self, uid: Uuid) -> bool {
         self.shared.catalog().get(uid).is_some()
     }

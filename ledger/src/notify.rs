@@ -1,7 +1,7 @@
-//! Making notifications and their deliveries, in sets.
+//! Makes notifications and their deliveries, in sets.
 //!
-//! Invariants: the same id twice is one notification; every channel that a notification names has a delivery for each
-//! of its recipients, or one that waits for a channel of that name. Never: a delivery without a notification.
+//! Invariants: an id that comes twice is one notification. Every channel that a notification names has a delivery for
+//! each of its recipients, or one delivery that waits for a channel of that name.
 //!
 //! Clauses of docs/semantics.md: D1, D2, D12.
 
@@ -20,10 +20,10 @@ use crate::sql::{ms, set, time, uuid};
 use crate::writer::{Tx, next_id};
 use crate::{Error, Signal};
 
-/// How long a delivery waits for a channel that does not exist, ms.
+/// How long a delivery waits for a channel that doesn't exist, ms.
 const WAIT_FOR_CHANNEL_MS: i64 = 24 * 3_600_000;
 
-/// A notification to be made.
+/// A notification that is to be made.
 pub(crate) struct NotificationDraft {
     /// The rule, schedule or tested channel.
     pub(crate) object: Uuid,
@@ -31,7 +31,7 @@ pub(crate) struct NotificationDraft {
     pub(crate) to: ToChannels,
 }
 
-/// Whom it goes to.
+/// The channels that a notification goes to.
 pub(crate) enum ToChannels {
     /// Channels by name, in the notification's namespace.
     Names(Vec<String>),
@@ -39,7 +39,7 @@ pub(crate) enum ToChannels {
     Channel(Uuid),
 }
 
-/// How many deliveries a notification of the rule makes; one for a channel that does not exist.
+/// How many deliveries a notification of the rule makes. A channel that doesn't exist counts as one.
 pub(crate) fn count_deliveries(catalog: &Catalog, rule: &Object) -> usize {
     let Some(plan) = rule.rule() else { return 0 };
     let of = |name: &String| {
@@ -49,7 +49,7 @@ pub(crate) fn count_deliveries(catalog: &Catalog, rule: &Object) -> usize {
     plan.notify.iter().map(of).sum()
 }
 
-/// The lane of deliveries that must arrive in order. A collision only makes two lanes one.
+/// The hash that is the lane of deliveries that must arrive in order. A collision only joins two lanes.
 pub(crate) fn lane_of(channel: Uuid, recipient: &str, ordering_key: &str) -> i64 {
     let mut hash = Sha256::new();
     hash.update(channel.as_bytes());
@@ -61,10 +61,10 @@ pub(crate) fn lane_of(channel: Uuid, recipient: &str, ordering_key: &str) -> i64
     i64::from_be_bytes(first)
 }
 
-/// A delivery to be made.
+/// A delivery that is to be made.
 struct NewDelivery<'a> {
     d: i64,
-    /// None, like the channel's row, while it waits for its channel.
+    /// `None`, like the channel's row, while it waits for its channel.
     id: Option<Uuid>,
     n: i64,
     c: Option<i64>,
@@ -72,14 +72,14 @@ struct NewDelivery<'a> {
     channel: &'a str,
     recipient: &'a str,
     lane: i64,
-    /// Whether it is its lane's first of this set.
+    /// Whether it is the first of its lane in this set.
     first: bool,
     reason: &'static str,
     due: i64,
     expires: i64,
 }
 
-/// Deliveries that are made at once.
+/// A set of deliveries that are to be made.
 #[derive(Default)]
 struct NewDeliveries<'a> {
     all: Vec<NewDelivery<'a>>,
@@ -88,7 +88,7 @@ struct NewDeliveries<'a> {
 }
 
 impl<'a> NewDeliveries<'a> {
-    /// One that waits for a channel of that name.
+    /// Adds a delivery that waits for a channel of that name.
     fn add_waiting(&mut self, id: &mut i64, n: i64, (namespace, channel): (&'a str, &'a str), now: i64) {
         self.all.push(NewDelivery {
             d: next_id(id),
@@ -106,7 +106,8 @@ impl<'a> NewDeliveries<'a> {
         });
     }
 
-    /// One to each recipient of the channel, of a notification decided at an instant.
+    /// Adds a delivery for each recipient of the channel. `decided` is when the notification was decided, `due` when
+    /// the deliveries are.
     fn add(
         &mut self,
         id: &mut i64,
@@ -141,8 +142,8 @@ impl<'a> NewDeliveries<'a> {
         }
     }
 
-    /// Makes them, in the order of their rows, which is their place; how many. A row is its lane's head when nothing of the
-    /// lane is pending, in the database or before it in the set.
+    /// Inserts the deliveries and returns their number. Their place is their order. A delivery is its lane's head if
+    /// nothing of the lane is pending, neither in the database nor before it in the set.
     async fn insert(self, tx: &mut Tx) -> Result<u64, Error> {
         let rows: Vec<_> = self
             .all
@@ -184,7 +185,7 @@ impl<'a> NewDeliveries<'a> {
     }
 }
 
-/// Makes the notifications that do not exist yet, with their deliveries; how many.
+/// Makes the notifications that don't exist yet, with their deliveries. Returns how many it made.
 pub(crate) async fn make_notifications(
     tx: &mut Tx,
     drafts: Vec<NotificationDraft>,
@@ -243,10 +244,10 @@ pub(crate) async fn make_notifications(
     Ok(drafts.len())
 }
 
-/// What a delivery waits for whose channel does not exist.
+/// The reason of a delivery whose channel doesn't exist.
 const WAIT_REASON: &str = "ChannelNotFound";
 
-/// Drops what is stored already, and repetitions.
+/// Drops notifications that are stored already, and repetitions.
 async fn only_new(tx: &mut Tx, drafts: Vec<NotificationDraft>) -> Result<Vec<NotificationDraft>, Error> {
     let wanted: Vec<Uuid> = drafts.iter().map(|draft| draft.notification.id).collect();
     let stored: Vec<String> =
@@ -258,12 +259,13 @@ async fn only_new(tx: &mut Tx, drafts: Vec<NotificationDraft>) -> Result<Vec<Not
     Ok(drafts.into_iter().filter(|draft| known.insert(draft.notification.id)).collect())
 }
 
-/// Deliveries that are made real at once, by notification and in all.
+/// How many waiting deliveries are released at once, and how many deliveries to recipients they may become.
 const RELEASED: i64 = 200;
 const RELEASED_DELIVERIES: i64 = 1_000;
 
-/// Makes real what waited for a channel of the namespace that there is now, some at a time and in the order in which it was
-/// decided; whether there is more to do. What is decided meanwhile waits behind it ([`make_notifications`]).
+/// Releases a batch of deliveries that waited for a channel of the namespace that exists by now, in the order in
+/// which they were decided: each becomes one for every recipient. Returns whether there may be more. Deliveries that
+/// are decided meanwhile wait behind them ([`make_notifications`]).
 pub(crate) async fn release_waiting(tx: &mut Tx, namespace: &str, now: Timestamp) -> Result<bool, Error> {
     let catalog = std::sync::Arc::clone(&tx.catalog);
     let Some(space) = catalog.namespace(namespace) else { return Ok(false) };
@@ -282,7 +284,7 @@ pub(crate) async fn release_waiting(tx: &mut Tx, namespace: &str, now: Timestamp
     let Some((channel, plan)) = channel.and_then(|channel| Some((channel, channel.channel()?))) else {
         return Ok(false);
     };
-    // One that waits is one; it may become many.
+    // A waiting delivery counts as one, but may become many.
     let pending: i64 = query_scalar(
         "SELECT CAST(coalesce(sum(pending + retrying), 0) AS BIGINT) FROM channels WHERE namespace = $1",
     )
@@ -327,7 +329,8 @@ pub(crate) async fn release_waiting(tx: &mut Tx, namespace: &str, now: Timestamp
     Ok(true)
 }
 
-/// Channels, as (namespace, name), for which deliveries wait that are being made real: what is new waits behind them.
+/// Channels, as (namespace, name), for which deliveries still wait to be released. New deliveries to them wait behind
+/// those.
 async fn channels_with_waiting(
     tx: &mut Tx,
     drafts: &[NotificationDraft],

@@ -1,6 +1,6 @@
-//! Since when rules have seen all records, where absence matters, and what follows when that becomes known.
+//! Finds out since when rules to which absence matters have seen all records, and acts when that becomes known.
 //!
-//! Never: a group that the plan does not name and that was never seen, or all groups of a rule made due at once.
+//! Watches only groups that the plan names or that were seen, and makes a rule's groups due a few at a time.
 //!
 //! Clause E12 of docs/semantics.md.
 
@@ -17,8 +17,8 @@ use crate::rules::labels_json;
 use crate::sql::set;
 use crate::writer::Tx;
 
-/// Finds out, for rules to which absence matters, since when they have seen all records, and makes the groups that they
-/// watch without having seen them.
+/// Finds out since when rules to which absence matters have seen all records, and inserts the groups that they watch
+/// without having seen them.
 pub(crate) async fn observe_rules(
     tx: &mut Tx,
     rules: &mut BTreeMap<Uuid, RuleUpdate>,
@@ -62,7 +62,7 @@ pub(crate) async fn observe_rules(
     Ok(())
 }
 
-/// Makes groups that are watched without having been seen; how many are new, and their bytes.
+/// Inserts groups that are watched without having been seen. Returns how many are new, and their bytes.
 async fn insert_expected_groups(
     tx: &mut Tx,
     made: &[(i64, String, String, i64)],
@@ -79,7 +79,7 @@ async fn insert_expected_groups(
     .bind(&made)
     .fetch_all(&mut tx.conn)
     .await?;
-    // Before the first decision a group has counts at most.
+    // Before the first decision a group has no state yet, at most counts.
     query(
         "UPDATE groups SET state = j.state, next = 0 FROM ROWS($1 AS j: r BIGINT, labels TEXT, state TEXT) \
          WHERE groups.r = j.r AND groups.labels = j.labels",
@@ -90,8 +90,8 @@ async fn insert_expected_groups(
     Ok((new.len() as i64, new.iter().sum()))
 }
 
-/// Makes groups due of rules that have learnt since when they have seen all records, some at a time, by their labels;
-/// whether there are more.
+/// Makes due the groups of rules that have learnt since when they have seen all records, a step at a time, in the
+/// order of their labels. Returns whether there are more.
 pub(crate) async fn wake_groups(
     tx: &mut Tx,
     rules: &mut BTreeMap<Uuid, RuleUpdate>,
@@ -101,7 +101,7 @@ pub(crate) async fn wake_groups(
     let mut more = false;
     for (_, rule) in rules.iter_mut().filter(|(uid, _)| which.contains(uid)) {
         let Some(woken) = rule.woken.take() else { continue };
-        // Labels are never empty, so each is after the first place.
+        // Labels as JSON are never empty, so all of them come after the empty start.
         let up_to: Option<String> = query_scalar(
             "SELECT labels FROM groups WHERE r = $1 AND labels > $2 ORDER BY labels LIMIT 1 OFFSET $3",
         )

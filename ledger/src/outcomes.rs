@@ -1,8 +1,8 @@
-//! Recording what came of attempts.
+//! Records the outcomes of attempts.
 //!
-//! Invariants: an outcome belongs to (delivery, attempt) and is recorded once, however often it is told; one that comes
-//! after its lease ran out is written in its row, and moves the delivery only if it was delivered after all. Never: two
-//! attempts counted for one.
+//! Invariants: an outcome belongs to (delivery, attempt) and is recorded once, however often it is reported. An
+//! outcome that comes after its lease ran out is written to its row, but changes the delivery only if it was
+//! delivered after all. No attempt is counted twice.
 //!
 //! Clause D9 of docs/semantics.md.
 
@@ -18,7 +18,7 @@ use crate::sql::{ms, set, time};
 use crate::writer::{Command, Tx};
 use crate::{Error, Ledger};
 
-/// The outcome's name.
+/// The name of the outcome `NotSent`.
 const NOT_SENT: &str = "NotSent";
 
 struct RecordOutcomes {
@@ -89,7 +89,7 @@ impl Command for RecordOutcomes {
         .bind(AttemptState::Reported)
         .execute(&mut tx.conn)
         .await?;
-        // Of what could not be sent the last time alone is kept, however long that goes on.
+        // Of a delivery's attempts that could not be sent, only the last is kept.
         let not_sent: Vec<_> =
             reports.iter().filter(|report| report.3 == NOT_SENT).map(|it| (it.0, it.1)).collect();
         if !not_sent.is_empty() {
@@ -107,7 +107,7 @@ impl Command for RecordOutcomes {
     }
 }
 
-/// How the channel fares.
+/// Adds an outcome to the channel's summary of attempts.
 fn tally_outcome(tally: &mut ChannelDelta, outcome: &Outcome, now: i64) {
     match outcome {
         Outcome::Delivered => tally.attempts.delivered(now),
@@ -129,7 +129,7 @@ fn change_for(
         && row.leased
         && row.delivery.state == DeliveryState::Pending;
     if !in_time {
-        // What was delivered was delivered, whatever was thought of it since.
+        // A late `Delivered` counts, whatever happened to the delivery since.
         let late = told.outcome == Outcome::Delivered && row.delivery.state != DeliveryState::Delivered;
         return late.then(|| DeliveryChange {
             from: row.delivery.clone(),
@@ -147,13 +147,13 @@ fn change_for(
     let made = row.delivery.made + i64::from(sent);
     let verdict = policy.decide(&told.outcome, made as i32, now, time(row.delivery.expires), chance);
     if let (Outcome::Later { wait, channel_wide: true, .. }, Some(c)) = (&told.outcome, row.delivery.c) {
-        // A pause longer than any delivery lives would be for ever.
+        // A pause longer than a delivery lives would be forever.
         let wait = wait.unwrap_or(policy.retry.initial_delay).min(policy.expires_after);
         let until = ms(now).saturating_add(wait.0);
         let tally = tallies.entry(c).or_default();
         tally.paused = tally.paused.max(Some(until));
     }
-    // More attempts than are counted: it was dead, and somebody asked for it to be sent again.
+    // More attempts are numbered than counted, so the delivery was dead and a person had it sent again.
     if let (true, Verdict::End(..), Some(c)) = (row.numbered > made, &verdict, row.delivery.c) {
         tallies.entry(c).or_default().awaited = true;
     }
@@ -161,12 +161,12 @@ fn change_for(
     Some(DeliveryChange { from: row.delivery.clone(), verdict, made, keep_lease: false, reason })
 }
 
-/// Why a delivery is not wanted any more: the object that caused it is gone.
+/// The reason of a suppressed delivery if the object that caused it was deleted.
 pub(crate) const CAUSE_DELETED: &str = "what caused it was deleted, so it is not sent any more (Deleted)";
-/// Or its channel.
+/// The reason if its channel was deleted.
 pub(crate) const CHANNEL_DELETED: &str = "its channel was deleted, so it is not sent any more (Deleted)";
 
-/// An end that no attempt brought about.
+/// The change that ends a delivery without an attempt.
 pub(crate) fn end_without_attempt(from: &StoredDelivery, state: DeliveryState, why: &str) -> DeliveryChange {
     DeliveryChange {
         from: from.clone(),
@@ -178,8 +178,8 @@ pub(crate) fn end_without_attempt(from: &StoredDelivery, state: DeliveryState, w
 }
 
 impl Ledger {
-    /// Records what came of attempts, each with a chance in `0.0..1.0` for its retry's jitter. Telling it again, or of
-    /// an attempt that is not known, changes nothing.
+    /// Records outcomes of attempts, each with a chance in `0.0..1.0` for the jitter of its retry. Outcomes that were
+    /// recorded before, or of unknown attempts, change nothing.
     pub async fn record_outcomes(
         &self,
         namespace: &str,

@@ -1,8 +1,8 @@
-//! Plans come, change and go.
+//! Stores plans, and forgets objects that are gone.
 //!
-//! Invariants: an older generation never replaces a newer one; an object that is absent stops at once and is forgotten
-//! only after the grace, or when its namespace's absent objects take too many bytes; whoever forgets an object ends its pending deliveries with the reason. Never: a state that
-//! outlives its object.
+//! Invariants: an older generation never replaces a newer one. An absent object stops at once, and is forgotten after
+//! the grace, or earlier if its namespace's absent objects take too many bytes. Forgetting an object ends its pending
+//! deliveries with the reason, and removes its state.
 //!
 //! Clauses of docs/semantics.md: P1, P3, P4.
 
@@ -80,7 +80,7 @@ impl Command for PutPlans {
     }
 }
 
-/// The row that keeps a new object's state.
+/// Makes the row that keeps a new object's state.
 async fn state_row(tx: &mut Tx, plan: &Plan) -> Result<i64, Error> {
     let (sql, row) = match plan.kind() {
         Kind::NotificationChannel => (
@@ -98,10 +98,10 @@ async fn state_row(tx: &mut Tx, plan: &Plan) -> Result<i64, Error> {
     let uid = plan.uid.to_string();
     let insert = query_scalar(sql).bind(uid).bind(&plan.namespace);
     let insert = if let Some(row) = row { insert.bind(row) } else { insert };
-    Ok(insert.fetch_one(&mut tx.conn).await?)
+    insert.fetch_one(&mut tx.conn).await
 }
 
-/// Puts a catalog in place in which these objects changed, and tells those who wait.
+/// Replaces the catalog by one in which these objects changed, and wakes those who wait for them.
 fn replace_catalog(tx: &mut Tx, mut catalog: Catalog, uids: impl Iterator<Item = Uuid>) {
     let mut namespaces = BTreeSet::new();
     for uid in uids {
@@ -166,8 +166,8 @@ impl Command for PutLiveSet {
     }
 }
 
-/// Of each namespace whose absent objects take more than they may, those that are absent for longest, as many as are too many;
-/// some at a time.
+/// Of each namespace whose absent objects take too many bytes, those absent longest that are too many. Returns at
+/// most a batch.
 fn over_absent_quota(catalog: &Catalog, most: usize) -> Vec<Arc<Object>> {
     let mut absent: BTreeMap<&str, Vec<&Arc<Object>>> = BTreeMap::new();
     for object in catalog.objects.values().filter(|object| object.absent.is_some()) {
@@ -190,13 +190,13 @@ struct CollectAbsent {
     now: Timestamp,
 }
 
-/// How long what a change left to do is looked for.
+/// How long a change waits for finding what it left to decide.
 const RESUME_TIMEOUT: Duration = Duration::from_secs(1);
-/// Objects that are forgotten at once.
+/// How many objects are forgotten at once.
 const FORGET_BATCH: usize = 100;
 
 impl Command for CollectAbsent {
-    /// How many are forgotten, and whether there are more.
+    /// How many objects and topics were forgotten, and whether there are more.
     type Answer = (u64, bool);
 
     async fn run(&mut self, tx: &mut Tx) -> Result<(u64, bool), Error> {
@@ -222,7 +222,7 @@ impl Command for CollectAbsent {
     }
 }
 
-/// Objects go, from the catalog too.
+/// Forgets objects, in the database and in the catalog.
 async fn forget_objects(tx: &mut Tx, gone: &[Arc<Object>]) -> Result<(), Error> {
     delete_object_rows(tx, gone).await?;
     let mut catalog = Catalog::clone(&tx.catalog);
@@ -237,13 +237,13 @@ async fn forget_objects(tx: &mut Tx, gone: &[Arc<Object>]) -> Result<(), Error> 
     Ok(())
 }
 
-/// All objects of a namespace go.
+/// Forgets all objects of a namespace.
 pub(crate) async fn forget_namespace(tx: &mut Tx, namespace: &str) -> Result<(), Error> {
     let gone: Vec<Arc<Object>> = tx.catalog.objects_of(namespace).cloned().collect();
     if gone.is_empty() { Ok(()) } else { forget_objects(tx, &gone).await }
 }
 
-/// Deletes what is kept of objects but what was told to people; what may be much is left to be done in batches.
+/// Deletes what is stored of objects, except what people were told. What may be many rows becomes chores.
 async fn delete_object_rows(tx: &mut Tx, gone: &[Arc<Object>]) -> Result<(), Error> {
     for object in gone {
         let (uid, namespace) = (object.plan.uid.to_string(), &object.plan.namespace);
@@ -271,7 +271,7 @@ async fn delete_object_rows(tx: &mut Tx, gone: &[Arc<Object>]) -> Result<(), Err
     Ok(())
 }
 
-/// Forgets topics that no rule has read since before the grace, and sources without topics; how many.
+/// Forgets topics that no rule has read for the grace, and sources without topics. Returns how many topics.
 async fn forget_unread_topics(tx: &mut Tx, now: i64, before: i64) -> Result<u64, Error> {
     let stored: Vec<(i64, String, String, String, Option<i64>)> =
         query("SELECT t.t, s.namespace, s.key, t.name, t.unread FROM topics t JOIN sources s ON s.s = t.s")
@@ -294,7 +294,7 @@ async fn forget_unread_topics(tx: &mut Tx, now: i64, before: i64) -> Result<u64,
             _ => {}
         }
     }
-    // Those of a topic that another source of the namespace reads stay.
+    // The chore keeps the dead letters of a topic that another source of the namespace reads.
     for (namespace, topic) in letters {
         chores::add_chore(tx, &namespace, chores::kind::LETTERS, (&topic, 0), 0).await?;
     }
@@ -323,18 +323,18 @@ async fn forget_unread_topics(tx: &mut Tx, now: i64, before: i64) -> Result<u64,
 }
 
 impl Ledger {
-    /// Stores plans. An older generation than the stored one is passed over.
+    /// Stores plans. A plan of an older generation than the stored one is skipped.
     pub async fn put_plans(&self, plans: Vec<Plan>, now: Timestamp) -> Result<(), Error> {
         let namespaces: BTreeSet<String> = plans.iter().map(|plan| plan.namespace.clone()).collect();
         self.writer.execute(PutPlans { plans, now }).await?;
-        // What changed rules left is forgotten, and what waited for channels is due, in steps.
+        // The steps clean up after changed rules and release deliveries that waited for channels.
         for namespace in namespaces {
             self.decider.start(&namespace, Vec::new(), now);
         }
         Ok(())
     }
 
-    /// What is stored.
+    /// The revisions and generations of all stored objects.
     pub fn revisions(&self) -> Revisions {
         let catalog = self.shared.catalog();
         let objects: BTreeMap<Uuid, (Digest, i64)> = catalog
@@ -345,15 +345,15 @@ impl Ledger {
         Revisions { ledger: self.shared.id, objects }
     }
 
-    /// Takes the complete set of live objects: what is absent stops at once, and is collected after the grace.
+    /// Takes the complete set of live objects. Absent objects stop at once, and are collected after the grace.
     pub async fn put_live(&self, uids: Vec<Uuid>, now: Timestamp) -> Result<(), Error> {
         self.writer.execute(PutLiveSet { uids: uids.into_iter().collect(), now }).await?;
         self.resume_after_change(now).await;
         Ok(())
     }
 
-    /// Forgets what was absent for the grace: objects and topics that no rule reads; how many. What hangs on
-    /// them is left to [`Self::run_chore`].
+    /// Forgets objects that were absent, and topics that were unread, for the grace. Returns how many.
+    /// [`Self::run_chore`] does the rest.
     pub async fn collect(&self, now: Timestamp) -> Result<u64, Error> {
         let mut count = 0;
         loop {
@@ -367,26 +367,26 @@ impl Ledger {
         Ok(count)
     }
 
-    /// Goes on with what a change left to do.
+    /// Resumes what a change left to decide.
     async fn resume_after_change(&self, now: Timestamp) {
-        // It is looked for by reading, which others may hold up; what is not found now is found later.
+        // Finding it needs a reader, which others may hold. What isn't found now is found later.
         let found = tokio::time::timeout(RESUME_TIMEOUT, self.resume_deciding(now)).await;
         if !matches!(found, Ok(Ok(()))) {
             tracing::warn!("what is left to do is looked for later");
         }
     }
 
-    /// All rules that read a source; none when no rule does.
+    /// The plan of a source; `None` if no rule reads it.
     pub fn source_plan(&self, namespace: &str, source: &str) -> Option<Arc<SourcePlan>> {
         self.shared.catalog().namespace(namespace)?.sources.get(source).cloned()
     }
 
-    /// Whether there is any plan of the namespace, of an object that is absent within the grace period too.
+    /// Whether the namespace has any plan, also of an object that is absent within the grace.
     pub fn has_plans(&self, namespace: &str) -> bool {
         self.shared.catalog().namespace(namespace).is_some()
     }
 
-    /// All channels of a namespace.
+    /// The plan of all channels of a namespace.
     pub fn channels_plan(&self, namespace: &str) -> Arc<ChannelsPlan> {
         match self.shared.catalog().namespace(namespace) {
             Some(space) => Arc::clone(&space.channels),
@@ -394,7 +394,7 @@ impl Ledger {
         }
     }
 
-    /// A schedule and where its reminders stand.
+    /// A schedule, and up to when its reminders are settled.
     pub async fn reminder_state(&self, namespace: &str, uid: Uuid) -> Result<Option<ReminderState>, Error> {
         let catalog = self.shared.catalog();
         let Some(object) = catalog

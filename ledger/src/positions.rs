@@ -1,8 +1,8 @@
-//! Where consumers read on.
+//! The positions at which consumers read on.
 //!
-//! Invariants: a topic is opened once, by the first request that names it, and durable before the answer; a topic made
-//! again, or a partition that appears later, is read from its first record. Never: a position of a topic that no rule
-//! reads.
+//! Invariants: a topic is opened once, by the first request that names it, and is durable before the answer. A topic
+//! that was made again, and a partition that appears later, are read from the first record. A topic that no rule
+//! reads has no position.
 //!
 //! Clauses of docs/semantics.md: R5, R6.
 
@@ -30,7 +30,7 @@ pub(crate) struct StoredPartition {
     pub(crate) progress: Option<i64>,
 }
 
-/// All topics of a source, by name.
+/// Loads all topics of a source, by name.
 pub(crate) async fn load_topics(
     tx: &mut Tx,
     namespace: &str,
@@ -52,7 +52,7 @@ pub(crate) async fn load_topics(
     Ok(topics)
 }
 
-/// Bytes of a topic's id; Kafka's have 22.
+/// Longest id of a topic, bytes. Kafka's have 22.
 const TOPIC_ID: usize = 100;
 
 struct OpenTopics {
@@ -95,7 +95,7 @@ impl Command for OpenTopics {
                 }
                 (None, None) => self.insert_topic(tx, ends).await?,
             };
-            // A topic made again holds what nobody has read.
+            // Nobody has read the records of a topic that was made again.
             let earliest = earliest || known.is_some();
             let mut list = Vec::with_capacity(ends.partitions.len());
             for (p, (low, high)) in ends.partitions.iter().enumerate() {
@@ -130,7 +130,7 @@ impl Command for OpenTopics {
     }
 }
 
-/// Another topic has taken the name.
+/// Replaces a topic: another one has taken its name.
 async fn replace_topic(tx: &mut Tx, t: i64, ends: &TopicEnds) -> Result<(), Error> {
     for sql in ["DELETE FROM partitions WHERE t = $1", "DELETE FROM activations WHERE t = $1"] {
         query(sql).bind(t).execute(&mut tx.conn).await?;
@@ -143,11 +143,11 @@ async fn replace_topic(tx: &mut Tx, t: i64, ends: &TopicEnds) -> Result<(), Erro
     Ok(())
 }
 
-/// Partitions of one source, over all its topics: each commit looks at all of them.
+/// How many partitions one source may have, over all its topics. Each commit looks at all of them.
 const PARTITIONS: usize = 5_000;
 
 impl OpenTopics {
-    /// Refuses more partitions than a source may have, and what is no topic's id.
+    /// Refuses more partitions than a source may have, and ids that are too long.
     fn check_request(&self, known: &HashMap<String, StoredTopic>) -> Result<(), Error> {
         if self.request.topics.iter().any(|ends| ends.topic_id.len() > TOPIC_ID) {
             return Err(Error::Invalid(format!("a topic's id has at most {TOPIC_ID} bytes")));
@@ -186,7 +186,7 @@ impl OpenTopics {
             .bind(&self.source)
             .execute(&mut tx.conn)
             .await?;
-        // A topic without partitions is stored before it has any.
+        // The topic may exist already, without partitions.
         let t = query_scalar(
             "INSERT INTO topics (s, name, topic_id) SELECT s, $3, $4 FROM sources WHERE namespace = $1 \
              AND key = $2 ON CONFLICT (s, name) DO UPDATE SET topic_id = excluded.topic_id RETURNING t",
@@ -202,7 +202,7 @@ impl OpenTopics {
 }
 
 impl Ledger {
-    /// Where to read on; opens topics that the source has never read. Topics that no rule reads are left out.
+    /// Where to read on. Opens topics that the source has never read. Leaves out topics that no rule reads.
     pub async fn positions(
         &self,
         namespace: &str,

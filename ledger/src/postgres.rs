@@ -1,6 +1,6 @@
-//! Opening a ledger in PostgreSQL: the lock, the schema, the readers.
+//! Opens a ledger in PostgreSQL: takes the lock, migrates the schema, connects the readers.
 //!
-//! Never: a second process on the same database, or a schema that is newer than this program.
+//! Refuses a database that another process has open, and a schema that is newer than this program.
 
 use std::time::{Duration, Instant};
 
@@ -11,12 +11,12 @@ use crate::Error;
 use crate::engine::Conn;
 use crate::queries::Readers;
 
-/// Each is run once, in order, in one transaction, which also notes how many were run. The first is SQLite's schema after its
-/// migration 8; from there on both engines have the same ones.
+/// Each migration runs once, in order, in one transaction that also stores how many have run. The first is SQLite's
+/// schema after its migration 8; later ones are the same for both engines.
 const MIGRATIONS: [&str; 1] = [include_str!("../migrations/postgres/0001.sql")];
-/// Of the advisory lock that the one process holds: "belfry" in ASCII.
+/// The key of the advisory lock that the one process holds: "belfry" in ASCII.
 const LOCK: i64 = 0x6265_6c66_7279;
-/// How long the lock is waited for.
+/// How long opening waits for the lock.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long a read may take.
 const READ_TIME: &str = "2s";
@@ -25,11 +25,11 @@ fn options(url: &str) -> Result<PgConnectOptions, Error> {
     let options: PgConnectOptions = url.parse()?;
     let options =
         options.application_name("belfry-hub").statement_cache_capacity(400).disable_statement_logging();
-    // Statements are short and by an index: compiling them takes longer than running them.
+    // Statements are short and use an index, so compiling them would take longer than running them.
     Ok(options.options([("jit", "off")]))
 }
 
-/// The write connection, with the lock and the schema up to date.
+/// Opens the write connection, takes the lock and brings the schema up to date.
 pub(crate) async fn open_writer(url: &str) -> Result<Conn, Error> {
     let mut conn = options(url)?.connect().await?;
     lock(&mut conn).await?;
@@ -37,7 +37,8 @@ pub(crate) async fn open_writer(url: &str) -> Result<Conn, Error> {
     Ok(Conn::Postgres(conn))
 }
 
-/// Takes the lock, which ends with the connection. That of a process which ended just now may be there for a moment longer.
+/// Takes the lock, which ends with the connection. The lock of a process that has just ended may last a moment
+/// longer.
 async fn lock(conn: &mut PgConnection) -> Result<(), Error> {
     let begun = Instant::now();
     loop {
@@ -75,7 +76,7 @@ async fn migrate(conn: &mut PgConnection) -> Result<(), Error> {
     Ok(())
 }
 
-/// Connections that only read.
+/// Opens connections that can only read.
 pub(crate) async fn open_readers(url: &str, count: u32) -> Result<Readers, Error> {
     let options =
         options(url)?.options([("default_transaction_read_only", "on"), ("statement_timeout", READ_TIME)]);

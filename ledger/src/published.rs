@@ -1,6 +1,6 @@
-//! What was published last of each object, as far as a change of it is news.
+//! What was last published of each object, as far as a change of it is published at once.
 //!
-//! Invariant: memory only: after a start everything is compared anew. Never: a row of the database.
+//! Invariant: this is in memory only. After a start, everything is compared anew.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -10,25 +10,25 @@ use uuid::Uuid;
 
 use crate::WorkerView;
 
-/// What the last publication saw. Memory only: after a start everything is compared anew.
+/// What the last publication saw.
 #[derive(Default)]
 pub(crate) struct Published {
     pub(crate) workers: Arc<WorkerView>,
-    /// Partitions that nobody owns, by topic's row and number.
+    /// Partitions that nobody owns, by (topic's row, number).
     pub(crate) unowned: BTreeMap<(i64, i32), UnownedPartition>,
-    /// The partition after which to look on.
+    /// The partition after which the next look continues.
     pub(crate) looked_up_to: Option<(i64, i32)>,
-    /// Of each object, what a change of is news.
+    /// Facts of each object whose change is published at once.
     pub(crate) shown: HashMap<Uuid, LastShown>,
 }
 
 impl Published {
-    /// Whether it was said that something of the object was not delivered at the channel.
+    /// Whether the object's status said that something was not delivered at the channel.
     pub(crate) fn fails(&self, uid: Uuid, channel: &str) -> bool {
         self.shown.get(&uid).is_some_and(|shown| shown.fails.contains(channel))
     }
 
-    /// What was said of the object.
+    /// What was published of the object.
     pub(crate) fn shown(&self, uid: &Uuid) -> Option<&LastShown> {
         self.shown.get(uid)
     }
@@ -40,18 +40,18 @@ pub(crate) struct UnownedPartition {
     pub(crate) source: String,
     pub(crate) topic: String,
     pub(crate) since: i64,
-    /// Whether it is said.
+    /// Whether the status says so: it has been without an owner long enough.
     pub(crate) said: bool,
 }
 
-/// Of what was published of an object, what a change of is news.
+/// Facts of an object's published status whose change is published at once.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct LastShown {
     /// Channels at which something was not delivered.
     pub(crate) fails: HashSet<String>,
-    /// Why its records can't be counted.
+    /// Whether its records can't be counted.
     pub(crate) uncountable: bool,
-    /// Which quota it has met.
+    /// Whether it has met a quota.
     pub(crate) full: bool,
 }
 

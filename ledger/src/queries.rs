@@ -1,8 +1,8 @@
-//! Every statement that a reader runs, and the connections it runs on.
+//! Every statement that readers run, and the connections that they run on.
 //!
-//! Invariants: a statement goes by an index to what it wants and takes a bounded number of rows from there, so that none
-//! sorts, scans or gathers what a tenant can make large; what is longer goes on from a cursor. A read that takes more steps
-//! than any should is stopped, and it alone fails. Never: SQL of a reader elsewhere, or a temporary file.
+//! Invariants: a statement finds its rows by an index and takes a bounded number of them, so none sorts, scans or
+//! gathers what a tenant can make large; longer reads continue from a cursor. A read that takes too many steps is
+//! stopped, and only that read fails. Readers' SQL is nowhere else, and needs no temporary file.
 
 use sqlx::Sqlite;
 use sqlx::pool::PoolConnection;
@@ -12,13 +12,13 @@ use sqlx::sqlite::SqlitePool;
 use crate::Error;
 use crate::engine::Conn;
 
-/// Bytes of an answer from which on no further item is added.
+/// An answer with this many bytes takes no further item.
 pub(crate) const PAGE_BYTES: i64 = 1024 * 1024;
-/// Rows that one statement looks at where it goes through many.
+/// How many rows one statement reads when it goes through a large table.
 pub(crate) const ROWS_PER_READ: i64 = 2_000;
-/// Steps of SQLite's machine between two looks at the budget.
+/// How many steps of SQLite's virtual machine pass between two checks of the budget.
 const STEPS_PER_CHECK: i32 = 1_000;
-/// Looks that a read may take: a few million steps are some tenths of a second.
+/// How many such checks a read may take. A few million steps are some tenths of a second.
 const BUDGET_CHECKS: u32 = 5_000;
 
 /// Read-only connections.
@@ -35,7 +35,7 @@ impl Readers {
         self.within(BUDGET_CHECKS).await
     }
 
-    /// A connection that is free now.
+    /// A connection, if one is free now.
     pub(crate) async fn try_acquire(&self) -> Option<Conn> {
         match self {
             Self::Sqlite(pool) => {
@@ -66,7 +66,7 @@ impl Readers {
     }
 }
 
-/// Gives a connection so many looks for what it does next.
+/// Gives a connection a budget for what it does next, in checks.
 async fn set_budget(reader: &mut PoolConnection<Sqlite>, mut looks: u32) -> Result<(), Error> {
     reader.lock_handle().await?.set_progress_handler(STEPS_PER_CHECK, move || {
         looks = looks.saturating_sub(1);
@@ -75,7 +75,7 @@ async fn set_budget(reader: &mut PoolConnection<Sqlite>, mut looks: u32) -> Resu
     Ok(())
 }
 
-/// Defines the statements, and the list of all of them.
+/// Defines the statements, and for the tests a list of all of them.
 macro_rules! reads {
     ($($(#[$doc:meta])* $name:ident = $sql:expr;)*) => {
         $($(#[$doc])* pub(crate) const $name: &str = $sql;)*
@@ -94,25 +94,25 @@ reads! {
     NOTIFICATION_ID = "SELECT id, created FROM notifications WHERE n = $1";
     /// Rows of a namespace's notifications before one, newest first.
     PAGE_OF_NAMESPACE = "SELECT n FROM notifications WHERE namespace = $1 AND n < $2 ORDER BY n DESC LIMIT $3";
-    /// The same of what caused them, whatever the namespace.
+    /// Rows of the notifications that an object caused before one, newest first, with their namespaces.
     PAGE_OF_OBJECT =
         "SELECT n, namespace FROM notifications WHERE object = $1 AND n < $2 ORDER BY n DESC LIMIT $3";
-    /// Of these rows those caused by an object, decided since a time, and with a delivery to a channel, in a state, or both.
+    /// Those of these rows that an object caused, that were decided since a time, and that have a delivery to a channel, in a state, or both.
     MATCHING_ROWS =
         "SELECT n.n FROM EACH($1 AS j: BIGINT) CROSS JOIN notifications n ON n.n = j.value WHERE ($2 IS NULL \
          OR n.object = $2) AND ($3 IS NULL OR n.created >= $3) AND (($4 IS NULL AND $5 IS NULL) \
          OR EXISTS (SELECT 1 FROM deliveries d WHERE d.n = n.n AND ($4 IS NULL OR d.c = $4) AND ($5 IS NULL \
          OR d.state = $5)))";
-    /// What a notification says.
+    /// A notification's JSON.
     NOTIFICATION_BODY = "SELECT body FROM notifications WHERE n = $1";
-    /// Its first deliveries.
+    /// A notification's first deliveries.
     DELIVERIES =
         "SELECT d.d, d.id, d.c, d.channel, d.recipient, d.head = 1 AS head, d.state, substr(d.reason, 1, 1200) AS reason, \
          d.numbered, d.due, d.lease, d.expires, c.paused, n.object, EXISTS (SELECT 1 FROM chores x \
          WHERE x.namespace = d.namespace AND x.kind = 'object' AND x.name = n.object) AS leaving \
          FROM deliveries d CROSS JOIN notifications n ON n.n = d.n LEFT JOIN channels c ON c.c = d.c \
          WHERE d.n = $1 ORDER BY d.d LIMIT $2";
-    /// How many there are.
+    /// How many deliveries a notification has, up to a bound.
     DELIVERY_COUNT = "SELECT count(*) FROM (SELECT 1 FROM deliveries WHERE n = $1 LIMIT $2) x";
     /// The last attempts of each of the first deliveries.
     ATTEMPTS =
@@ -120,13 +120,13 @@ reads! {
          WHEN length(a.reason) > 500 THEN substr(a.reason, 1, 500) || '…' ELSE a.reason END AS reason \
          FROM (SELECT d, numbered FROM deliveries WHERE n = $1 ORDER BY d LIMIT $2) d CROSS JOIN attempts a \
          ON a.d = d.d AND a.number > d.numbered - $3";
-    /// The row of a letter.
+    /// The row of a dead letter.
     DEAD_LETTER_ROW =
         "SELECT l FROM dead_letters WHERE namespace = $1 AND topic_id = $2 AND p = $3 AND position = $4";
-    /// Sizes of a namespace's letters before one, newest first.
+    /// Sizes of a namespace's dead letters before one, newest first.
     DEAD_LETTER_SIZES =
         "SELECT l, bytes FROM dead_letters WHERE namespace = $1 AND l < $2 ORDER BY l DESC LIMIT $3";
-    /// Those down to another one.
+    /// A namespace's dead letters before one, down to another one.
     DEAD_LETTERS =
         "SELECT topic, p, stored, body, topic_id FROM dead_letters WHERE namespace = $1 AND l < $2 AND l >= $3 \
          ORDER BY l DESC LIMIT $4";
@@ -134,23 +134,23 @@ reads! {
     FEED_SIZES =
         "SELECT version, CAST(octet_length(body) AS BIGINT) FROM statuses WHERE version > $1 ORDER BY version \
          LIMIT $2";
-    /// Those up to another one.
+    /// Statuses after a version, up to another one.
     FEED =
         "SELECT version, body FROM statuses WHERE version > $1 AND version <= $2 ORDER BY version LIMIT $3";
-    /// The newest version.
+    /// The newest version of the feed.
     FEED_NEWEST = "SELECT version FROM statuses ORDER BY version DESC LIMIT 1";
-    /// Where a schedule's reminders stand.
+    /// Up to when a schedule's reminders are recorded.
     SCHEDULE_THROUGH = "SELECT through FROM schedules WHERE uid = $1";
     /// Whether a lease has run out.
     LEASE_DUE = "SELECT 1 FROM deliveries WHERE lease <= $1 LIMIT 1";
-    /// Whether a delivery is too old.
+    /// Whether a delivery has expired.
     EXPIRY_DUE =
         "SELECT 1 FROM deliveries WHERE state = 0 AND lease IS NULL AND expires <= $1 LIMIT 1";
     /// Whether a notification without, or with, a dead delivery is to be removed for its age.
     NOTIFICATION_OLD = "SELECT 1 FROM notifications WHERE dead = $1 AND settled < $2 LIMIT 1";
-    /// Whether a letter is to be removed for its age.
+    /// Whether a dead letter is to be removed for its age.
     DEAD_LETTER_OLD = "SELECT 1 FROM dead_letters WHERE stored < $1 LIMIT 1";
-    /// What namespaces hold, after a namespace and kind.
+    /// Bytes that namespaces hold, after a (namespace, kind).
     USAGE =
         "SELECT namespace, kind, bytes FROM usage WHERE (namespace, kind) > ($1, $2) ORDER BY namespace, kind \
          LIMIT $3";
@@ -161,11 +161,11 @@ reads! {
         "SELECT c.c, c.pending, c.retrying, c.delivered, c.dead, c.expired, c.suppressed, (SELECT n.created \
          FROM deliveries d JOIN notifications n ON n.n = d.n WHERE d.c = c.c AND d.state = 0 ORDER BY d.d \
          LIMIT 1) AS oldest FROM channels c WHERE c.c > $1 ORDER BY c.c LIMIT $2";
-    /// When the first of those that wait was decided, by when they expire.
+    /// When the pending delivery that expires first was decided.
     OLDEST_WAITING =
         "SELECT n.created FROM deliveries d JOIN notifications n ON n.n = d.n WHERE d.state = 0 AND d.lease IS NULL \
          AND d.expires > 0 ORDER BY d.expires LIMIT 1";
-    /// How many wait for a channel that does not exist, up to a bound.
+    /// How many deliveries wait for a channel that doesn't exist, up to a bound.
     WAITING_COUNT =
         "SELECT count(*) FROM (SELECT 1 FROM deliveries WHERE namespace > '' AND state = 0 AND c IS NULL \
          LIMIT $1) x";
@@ -176,30 +176,30 @@ reads! {
     /// Numbers of rules after one.
     RULE_TOTALS =
         "SELECT r, matched, late, dead_lettered, groups FROM rules WHERE r > $1 ORDER BY r LIMIT $2";
-    /// How many groups fire, up to a bound.
+    /// How many groups are firing, up to a bound.
     FIRING_COUNT =
         "SELECT count(*) FROM (SELECT 1 FROM groups WHERE r > 0 AND firing IS NOT NULL LIMIT $1) x";
-    /// An attempt of a namespace's pool whose process is not among these, of one of these instances or of any.
+    /// An attempt of a namespace's pool whose process is not among these sessions, of one of these instances or of any.
     ABANDONED =
         "SELECT d.d FROM deliveries d INDEXED BY deliveries_leased CROSS JOIN attempts a ON a.d = d.d \
          AND a.number = d.numbered WHERE d.namespace = $1 AND d.lease IS NOT NULL AND (d.made > 0) = $2 \
          AND a.state = 0 AND a.session NOT IN (SELECT value FROM EACH($3 AS j: TEXT)) AND ($5 \
          OR a.instance IN (SELECT value FROM EACH($4 AS j: TEXT))) LIMIT 1";
-    /// What rules dropped, after a rule and reason.
+    /// How many records rules left out, after a (rule, reason).
     DROPS =
         "SELECT r, reason, count FROM drops WHERE (r, reason) > ($1, $2) ORDER BY r, reason LIMIT $3";
-    /// Rules after one, and whether something of them is left to decide.
+    /// Rules after one, and whether anything of them is left to decide.
     UNDECIDED =
         "SELECT r.r, r.namespace, r.woken IS NOT NULL OR EXISTS (SELECT 1 FROM groups g WHERE g.r = r.r \
          AND g.next <= r.decided) FROM rules r WHERE r.r > $1 ORDER BY r.r LIMIT $2";
-    /// Rules after one whose groups leave.
+    /// Changed or deleted rules after one whose groups are still to be removed.
     LEAVING = "SELECT r, namespace, true FROM leaving WHERE r > $1 ORDER BY r LIMIT $2";
     /// A namespace in which deliveries wait for one of these channels.
     CHANNEL_WAITED_FOR =
         "SELECT j.namespace FROM ROWS($1 AS j: namespace TEXT, channel TEXT, after BIGINT) \
          WHERE EXISTS (SELECT 1 FROM deliveries d WHERE d.namespace = j.namespace AND d.channel = j.channel \
          AND d.d > j.after AND d.state = 0 AND d.c IS NULL) LIMIT 1";
-    /// Where a partition stands.
+    /// The position of a partition.
     POSITION =
         "SELECT p.position FROM sources s JOIN topics t ON t.s = s.s JOIN partitions p ON p.t = t.t \
          WHERE s.namespace = $1 AND s.key = $2 AND t.name = $3 AND t.topic_id = $4 AND p.p = $5";
@@ -221,7 +221,8 @@ mod tests {
         crate::database::open_readers(&path, 1).await.expect("readers")
     }
 
-    /// A plan of each statement: by an index, without sorting, and bounded where it is not one thing by its key.
+    /// Checks the plan of each statement: it uses an index, doesn't sort, and is bounded unless its key names a
+    /// single row.
     #[tokio::test]
     async fn no_read_sorts_or_scans_and_each_takes_a_bounded_number_of_rows() {
         let dir = tempfile::tempdir().expect("a folder");
@@ -235,7 +236,7 @@ mod tests {
             for (.., step) in &plan {
                 assert!(!step.contains("USE TEMP B-TREE"), "{name} sorts: {plan:#?}");
                 assert!(!step.contains("AUTOMATIC"), "{name} makes an index: {plan:#?}");
-                // What comes in as a parameter, and what a statement's own bounded part gave.
+                // Scans of a parameter, and of a bounded subquery of the statement itself.
                 let given = ["SCAN jsonb_each VIRTUAL TABLE", "SCAN d", "SCAN x", "SCAN (subquery"];
                 let given = given.iter().any(|given| step.starts_with(given)) && !step.contains("USING");
                 let first = *name == "FEED_NEWEST" && step.contains("USING COVERING INDEX");
@@ -246,7 +247,7 @@ mod tests {
         }
     }
 
-    /// Statements that need no bound: a key names one row, or the rows are those that were asked for.
+    /// Statements that need no bound: the key names one row, or the parameter names the rows.
     const NEED_NO_BOUND: &[&str] = &[
         "NOTIFICATION",
         "NOTIFICATION_OF",

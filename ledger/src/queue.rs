@@ -1,8 +1,8 @@
-//! Commands that wait for the writer, in turns between namespaces.
+//! The queue of commands that wait for the writer. Namespaces take turns.
 //!
-//! Invariants: of one namespace first come, first served; between namespaces one command each, so that a namespace that
-//! sends a thousand delays another's next command by one of its own. Never: a command whose caller has left, where nobody
-//! else needs it done.
+//! Invariants: within a namespace, first come, first served. Between namespaces, one command each, so a namespace
+//! that sends a thousand commands delays another's next command by one. A command whose caller has left is skipped if
+//! nobody else needs it.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,9 +10,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::Error;
 use crate::writer::QueuedCommand;
 
-/// Commands of one namespace that may wait. Each has a caller that waits with it; over the bound it is told so.
+/// How many commands of one namespace may wait. Beyond that, the caller gets an error.
 const MAX_WAITING: usize = 4_096;
-/// From so many on, those whose callers have left are looked for and let go.
+/// From this many waiting commands on, those whose callers have left are dropped.
 const DROP_ABANDONED_FROM: usize = 64;
 
 #[derive(Default)]
@@ -20,9 +20,9 @@ pub(crate) struct Queue(Mutex<QueueState>);
 
 #[derive(Default)]
 struct QueueState {
-    /// By namespace; never an empty one.
+    /// By namespace, without empty queues.
     waiting: HashMap<String, VecDeque<Box<dyn QueuedCommand>>>,
-    /// Whose turn it is next.
+    /// Namespaces with waiting commands, in the order of their turns.
     turns: VecDeque<String>,
     len: usize,
     closed: bool,
@@ -48,7 +48,7 @@ impl Queue {
             waiters.retain(|job| !job.abandoned());
             *len -= before - waiters.len();
         }
-        // The loops' own are as many as there are loops.
+        // The hub's own loops have no namespace; they are few.
         if waiters.len() >= MAX_WAITING && !namespace.is_empty() {
             return Err(Error::OverQuota {
                 namespace,
@@ -62,12 +62,12 @@ impl Queue {
         Ok(())
     }
 
-    /// How many wait.
+    /// How many commands wait.
     pub(crate) fn len(&self) -> usize {
         self.lock().len
     }
 
-    /// The next command, and the turn is the next namespace's.
+    /// Takes the next command and passes the turn on to the next namespace.
     pub(crate) fn next(&self) -> Option<Box<dyn QueuedCommand>> {
         let mut all = self.lock();
         while let Some(namespace) = all.turns.pop_front() {
@@ -95,7 +95,7 @@ impl Queue {
         None
     }
 
-    /// No further commands are taken; those that wait are done.
+    /// Refuses further commands; those that wait are still done.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
     }

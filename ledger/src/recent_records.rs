@@ -1,8 +1,8 @@
-//! What rules make of the records that came lately: whether they can count any.
+//! Tells whether a rule can count the records that came recently.
 //!
-//! Invariants: the numbers are of about the last 1,000 records, the older the less, and begin anew when what decides the rule
-//! changes; the sample stays while its reason does, so that what is said does not change all the time. Never: a value of a
-//! record.
+//! Invariants: the numbers cover about the last 1,000 records, weighted towards newer ones, and start anew when the
+//! rule's state hash changes. The sample stays as long as its reason does, so that the status doesn't change all the
+//! time. It never holds a value of a record.
 
 use domain::DropReason;
 use protocol::messages::{DropSample, Entry, Uncountable};
@@ -10,29 +10,29 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
-/// Records after which the numbers are halved.
+/// The number of records after which all numbers are halved.
 pub(crate) const HALVED_AFTER: i64 = 1_000;
-/// Fewer records than this say nothing.
+/// With fewer failed records than this, nothing is reported.
 const MIN_RECORDS: i64 = 3;
-/// How long it is said that a quota was met, ms.
+/// How long the status reports that a quota was met, ms.
 pub(crate) const QUOTA_MET_MS: i64 = 3_600_000;
 
-/// Records that came lately.
+/// Numbers of the records that came recently.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, sqlx::FromRow)]
 pub(crate) struct RecentRecords {
     #[sqlx(rename = "lately_read")]
     pub(crate) read: i64,
-    /// That could not be looked into, or for which `match` has no answer.
+    /// Records that could not be decoded, or for which `match` gave no answer.
     #[sqlx(rename = "lately_failed")]
     pub(crate) failed: i64,
-    /// That matched and could not be counted.
+    /// Records that matched and could not be counted.
     #[sqlx(rename = "lately_lost")]
     pub(crate) lost: i64,
     #[sqlx(rename = "lately_counted")]
     pub(crate) counted: i64,
 }
 
-/// One of the records, as stored.
+/// A record that could not be counted, as stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct StoredDropSample {
     reason: DropReason,
@@ -58,10 +58,10 @@ impl StoredDropSample {
 }
 
 impl RecentRecords {
-    /// Adds records that were not counted under a reason; whether they say something of the rule.
+    /// Adds records that were left out for a reason. Returns whether they say anything about the rule.
     pub(crate) fn add_dropped(&mut self, reason: DropReason, count: i64) -> bool {
         if reason == DropReason::Tombstone {
-            // It says nothing, as it should.
+            // A tombstone says nothing about the rule.
             self.read -= count;
             return false;
         }
@@ -75,8 +75,8 @@ impl RecentRecords {
         true
     }
 
-    /// The share of the records that can't be counted, per cent in tens, where it is at least half; and whether of those that
-    /// matched.
+    /// The share of records that can't be counted, in per cent, rounded down to tens, and whether it is a share of
+    /// the matched records. `None` below one half.
     pub(crate) fn uncountable_share(self) -> Option<(i32, bool)> {
         let tens = |part: i64, of: i64| i32::try_from(part * 10 / of.max(part).max(1) * 10).unwrap_or(100);
         if self.failed >= MIN_RECORDS && self.failed * 2 >= self.read {
@@ -87,7 +87,7 @@ impl RecentRecords {
     }
 }
 
-/// What is said of a rule that can't count at least half of the records.
+/// What the status says about a rule that can't count at least half of its records.
 pub(crate) fn uncountable_status(
     recent: RecentRecords,
     sample: Option<&str>,

@@ -1,4 +1,4 @@
-//! Reminders of schedules, each recorded once.
+//! Records reminders of schedules, each once.
 //!
 //! Clauses of docs/semantics.md: S1, S3.
 
@@ -14,7 +14,8 @@ use crate::sql::{ms, time};
 use crate::writer::{Command, Tx};
 use crate::{Error, Ledger};
 
-/// Reminders due at or before this instant are settled: recorded, or before the schedule was made or last resumed.
+/// Up to when a schedule's reminders are settled: recorded, or due before the schedule was created or last resumed.
+/// Unix ms.
 pub(crate) fn settled_until(schedule: &Object, stored: Option<i64>) -> i64 {
     let baseline = ms(schedule.plan.created).max(schedule.resumed.unwrap_or(i64::MIN));
     baseline.max(stored.unwrap_or(i64::MIN))
@@ -119,8 +120,8 @@ impl Command for RecordReminders {
 }
 
 impl Ledger {
-    /// Records reminders that fell due, each once; how many were new, or none when all were settled before. [`Error::Conflict`] when they were found by another revision of the
-    /// plan than the stored one.
+    /// Records reminders that fell due, each once. Returns how many were new; `None` if all were settled before.
+    /// [`Error::Conflict`] if they were found with another revision of the plan than the stored one.
     pub async fn record_reminders(
         &self,
         namespace: &str,

@@ -1,4 +1,5 @@
-//! What a channel's annotations ask for: send a test, send dead letters again. Each value is handled once.
+//! Does what a channel's annotations ask for: sends a test, or sends dead deliveries again. Each value is handled
+//! once.
 //!
 //! Clause D14 of docs/semantics.md.
 
@@ -143,7 +144,7 @@ impl HandleRequest {
         if all == 0 {
             return Ok(self.status(0, "there is no dead letter".to_owned()));
         }
-        // What dies from now on has a later place.
+        // Deliveries that become dead from now on have a later place.
         let upto = tx.ids.place;
         let first = chores::resend_batch(tx, channel, upto, self.now).await?;
         if all > first {
@@ -154,13 +155,13 @@ impl HandleRequest {
     }
 }
 
-/// Values of an annotation that are known as handled.
+/// How many handled values of an annotation are remembered.
 const HANDLED_KEPT: i64 = 200;
-/// Dead letters that are counted.
+/// Up to how many dead deliveries are counted.
 const COUNT_LIMIT: i64 = 1_000_000;
 
 impl Ledger {
-    /// Does what a channel's annotation asks, once per value; a repeated value answers what was said then.
+    /// Does what a channel's annotation asks for, once per value. A repeated value gets the first answer.
     pub async fn handle_request(
         &self,
         request: ChannelRequest,

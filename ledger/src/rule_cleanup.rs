@@ -1,6 +1,7 @@
-//! What rules left behind goes in steps: open alerts are closed, then counts and states are forgotten.
+//! Removes, in bounded steps, what changed and deleted rules left behind: first it closes their open alerts, then it
+//! deletes counts and states.
 //!
-//! Never: an alert that is closed under another id than it fired under, or all groups of a rule at once.
+//! An alert is closed under the id of the episode in which it fired.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use crate::rules::{RuleRef, remove_groups};
 use crate::texts::{DecidedAlert, Remaining, RenderedTexts, TextRequest, TextSubject};
 use crate::writer::Tx;
 
-/// A group that leaves.
+/// A group that is to be removed.
 #[derive(sqlx::FromRow)]
 struct LeavingGroup {
     g: i64,
@@ -29,7 +30,7 @@ struct LeavingGroup {
     bytes: i64,
 }
 
-/// One step of forgetting what rules left behind: first open alerts are closed, then the rest goes.
+/// Does one step for a namespace. It adds the notifications of closed alerts to `drafts`.
 pub(crate) async fn clean_up_step(
     tx: &mut Tx,
     namespace: &str,
@@ -58,7 +59,7 @@ pub(crate) async fn clean_up_step(
     .fetch_all(&mut tx.conn)
     .await?;
     if groups.is_empty() {
-        // Of the ones whose alerts were closed the others follow; after those the row goes.
+        // Once all open alerts are closed, the other groups follow; once there are none, the row is deleted.
         let sql = match state {
             Some(_) => "UPDATE leaving SET state = NULL WHERE r = $1",
             None => "DELETE FROM leaving WHERE r = $1",
@@ -99,15 +100,16 @@ pub(crate) async fn clean_up_step(
     Ok(left)
 }
 
-/// How a group's alert is closed.
+/// What closing a group's alert comes to.
 enum ClosedAlert {
     Silently,
     DecidedAlert(Box<NotificationDraft>),
-    /// Its text is not there yet.
+    /// Its text is not rendered yet.
     Waits(TextRequest),
 }
 
-/// Closes the open alert of a group of this rule, which that state decided, since its rule was changed at this instant.
+/// Closes the open alert of a group. `state` is the rule's hash under which it fired, `since` when the rule was
+/// changed.
 fn close_alert(
     LeavingGroup { labels, state: stored, sample, .. }: LeavingGroup,
     (object, state, since): (&Arc<Object>, &Digest, i64),
@@ -118,7 +120,7 @@ fn close_alert(
     let (Some(rule), Some(decision)) = (RuleRef::new(object), closed.close(since)) else {
         return Ok(ClosedAlert::Silently);
     };
-    // The episode keeps the id under which it fired.
+    // The episode's id depends on the state under which it fired.
     let rule = RuleRef { state, ..rule };
     let id = rule.alert_id(&labels, &decision);
     let Some(rendered) = texts.get(&id).cloned() else {

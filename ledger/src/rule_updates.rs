@@ -1,6 +1,4 @@
-//! A rule at work in a transaction: what is stored of it, and what the transaction adds to its numbers.
-//!
-//! Never: a count of a group, or a decision.
+//! A rule within a transaction: what is stored of it, and what the transaction adds to its numbers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,16 +17,16 @@ use crate::recent_records::{self, RecentRecords, StoredDropSample};
 use crate::sql::{ms, set};
 use crate::writer::Tx;
 
-/// Bytes of groups with their counts that one step looks at; one group may be more.
+/// Bytes of groups, with their counts, that one step loads. A single group may be larger.
 pub(crate) const STEP_BYTES: i64 = 4 << 20;
 
-/// About how many bytes a group's own row takes, with its places in indexes.
+/// About how many bytes a group's own row takes, with its index entries.
 pub(crate) fn group_bytes(labels: &str, state: &str, sample: Option<&str>, window: Option<&str>) -> i64 {
     let more = sample.map_or(0, str::len) + window.map_or(0, str::len);
     (120 + 2 * labels.len() + state.len() + more) as i64
 }
 
-/// What a commit adds to a rule's numbers.
+/// What a transaction adds to a rule's numbers.
 #[derive(Debug, Default)]
 pub(crate) struct RuleDelta {
     pub(crate) decided: Option<i64>,
@@ -39,33 +37,34 @@ pub(crate) struct RuleDelta {
     pub(crate) late: i64,
     pub(crate) dead_lettered: i64,
     pub(crate) dropped: BTreeMap<DropReason, i64>,
-    /// Groups more or fewer, and their bytes.
+    /// The change of the number of groups, and of their bytes.
     pub(crate) groups: i64,
     pub(crate) bytes: i64,
-    /// What it made of the commit's records, and one that it could not count.
+    /// What the rule made of the commit's records, and a sample of those that it could not count.
     pub(crate) recent: RecentRecords,
     pub(crate) uncounted: Option<StoredDropSample>,
 }
 
-/// A rule of the source, with what is stored of it.
+/// A rule as stored, with what the transaction adds to it.
 pub(crate) struct RuleUpdate {
     pub(crate) object: Arc<Object>,
     pub(crate) params: Option<RuleParams>,
-    /// Up to where it was decided before this commit.
+    /// The watermark up to which it was decided before this transaction.
     pub(crate) decided: Option<i64>,
-    /// Since when, by event time, it has seen all records, if that was known before this commit.
+    /// Since when, by event time, it has seen all records; `None` if this was not known before this transaction.
     pub(crate) observed: Option<i64>,
-    /// The labels up to which groups were made due since it has been known since when it has seen all; none: all were.
+    /// When a rule learns since when it has seen all records, its groups are made due in the order of their labels:
+    /// up to these labels they are. `None` if all are.
     pub(crate) woken: Option<String>,
-    /// Whether the commit was folded with what decides the rule now.
+    /// Whether the commit was folded with the rule's current state hash.
     pub(crate) current: bool,
-    /// Up to when all partitions that it reads are known: it is decided no further.
+    /// Up to when all partitions that it reads are known. It is not decided beyond that.
     pub(crate) surveyed: Option<i64>,
     pub(crate) delta: RuleDelta,
 }
 
 impl RuleUpdate {
-    /// A rule as it is stored, without a commit.
+    /// A rule as stored, without a commit.
     pub(crate) fn from_stored(
         object: Arc<Object>,
         decided: Option<i64>,
@@ -77,12 +76,12 @@ impl RuleUpdate {
         Self { object, params, decided, observed, woken, current, surveyed, delta }
     }
 
-    /// Every bucket that ends at or before takes no more counts, and is decided or due.
+    /// The rule's watermark: a bucket that ends at or before it takes no more counts, and is decided or due.
     pub(crate) fn decided_to(&self) -> Option<i64> {
         self.delta.decided.or(self.decided)
     }
 
-    /// Since when, by event time, it has seen all records.
+    /// Since when, by event time, the rule has seen all records.
     pub(crate) fn observed(&self) -> Option<i64> {
         self.delta.observed.or(self.observed)
     }
@@ -91,13 +90,14 @@ impl RuleUpdate {
         self.object.rule().is_some_and(|rule| rule.topics.iter().any(|name| name == topic))
     }
 
-    /// Whether what the entry counts for the rule is of the rule as it is now.
+    /// Whether the rule takes the entry's counts: it reads the topic, and the entry was folded with the rule as it is
+    /// now.
     pub(crate) fn accepts(&self, entry: &Entry) -> bool {
         self.current && self.reads_topic(&entry.topic)
     }
 }
 
-/// Adds to the rules' numbers.
+/// Adds the rules' deltas to their rows, and marks the rules whose status is to be published at once.
 pub(crate) async fn store_rule_deltas(
     tx: &mut Tx,
     rules: &BTreeMap<Uuid, RuleUpdate>,
@@ -158,7 +158,7 @@ pub(crate) async fn store_rule_deltas(
     .bind(recent_records::HALVED_AFTER)
     .fetch_all(&mut tx.conn)
     .await?;
-    // That a rule can't count what comes, or can again, is news.
+    // Publish at once when a rule becomes unable to count its records, or able again.
     for StoredRecent { uid, recent } in stored {
         let uid = crate::sql::uuid(&uid)?;
         let said = tx.published.shown(&uid).is_some_and(|shown| shown.uncountable);
@@ -169,7 +169,7 @@ pub(crate) async fn store_rule_deltas(
     store_drops(tx, &drops, now).await
 }
 
-/// Adds to what rules dropped: the rule's row, why, how many.
+/// Adds to the numbers of records that rules left out. Each item is (the rule's row, reason, count).
 async fn store_drops(tx: &mut Tx, drops: &[(i64, &DropReason, &i64)], now: Timestamp) -> Result<(), Error> {
     if drops.is_empty() {
         return Ok(());
@@ -186,7 +186,7 @@ async fn store_drops(tx: &mut Tx, drops: &[(i64, &DropReason, &i64)], now: Times
     Ok(())
 }
 
-/// What a rule made of the last records, as stored.
+/// What a rule made of recent records, as stored.
 #[derive(sqlx::FromRow)]
 struct StoredRecent {
     uid: String,

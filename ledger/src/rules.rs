@@ -1,7 +1,7 @@
-//! What a rule's decisions become: notifications; and how its state is forgotten.
+//! Turns a rule's decisions into notifications, and forgets the state of rules.
 //!
-//! Invariant: a rule that changes or goes gives up its row at once, and its groups leave in bounded steps. Never: a
-//! decision. Those are the alert engine's.
+//! Invariant: a rule that is changed or deleted gives up its row at once; its groups are removed in bounded steps.
+//! Decisions are the alert engine's.
 //!
 //! Clause E11 of docs/semantics.md.
 
@@ -26,7 +26,7 @@ pub(crate) fn labels_json(group: &BTreeMap<String, String>) -> Result<String, Er
     Ok(serde_json::to_string(group)?)
 }
 
-/// A rule with its parts at hand.
+/// A rule's object, with its plan and state hash.
 #[derive(Clone, Copy)]
 pub(crate) struct RuleRef<'a> {
     pub(crate) object: &'a Object,
@@ -86,13 +86,14 @@ impl<'a> RuleRef<'a> {
         self.draft(self.record_id(topic_id, matched), &matched.group, cause, rendered, now)
     }
 
-    /// The id of the notification of a decision of the group with these labels.
+    /// The id of the notification of a decision about the group with these labels.
     pub(crate) fn alert_id(self, labels: &str, decision: &Decision) -> Uuid {
         let episode = ids::episode(self.object.plan.uid, self.state, labels, decision.first_bucket_ms);
         ids::alert_notification(episode, decision.kind)
     }
 
-    /// The notification of a decision, and why it was closed where that is not the condition.
+    /// The notification of a decision. `closed` is the reason if the alert was closed for another reason than its
+    /// condition.
     pub(crate) fn alert(
         self,
         rendered: Rendered,
@@ -104,7 +105,7 @@ impl<'a> RuleRef<'a> {
         let data = self.subject().alert(group, decision, shown);
         let uid = self.object.plan.uid;
         let episode = ids::episode(uid, self.state, &labels_json(group)?, decision.first_bucket_ms);
-        // A window without records is told of by the text of an earlier one, which did not cause it.
+        // A window without records shows an earlier record, which did not cause the alert.
         let caused = shown.first.into_iter().chain(shown.last).map(|sample| &sample.at);
         let within = caused.filter(|at| (data.window_start..data.window_end).contains(&at.time));
         let mut records: Vec<_> = within.cloned().collect();
@@ -127,9 +128,9 @@ impl<'a> RuleRef<'a> {
     }
 }
 
-/// What decides the rule is another now: it starts where its source stands, in another row, which is returned; its groups
-/// leave, and their open alerts are closed, in steps ([`clean_up_step`](crate::rule_cleanup::clean_up_step)). `object` has the new plan and the old row; `old` decided
-/// the episodes that are open.
+/// Restarts a rule whose state hash changed. It starts at its source's position in a new row, which is returned. Its
+/// groups are removed and their open alerts closed in steps ([`clean_up_step`](crate::rule_cleanup::clean_up_step)).
+/// `object` has the new plan and the old row; `old` is the hash under which the open episodes fired.
 pub(crate) async fn restart_rule(
     tx: &mut Tx,
     object: &Object,
@@ -159,7 +160,7 @@ pub(crate) async fn restart_rule(
     Ok(row)
 }
 
-/// A row for a rule that nothing refers to.
+/// A number for a rule's row to which nothing refers.
 pub(crate) async fn next_row(tx: &mut Tx) -> Result<i64, Error> {
     let row = query_scalar(
         "SELECT 1 + GREATEST((SELECT coalesce(max(r), 0) FROM rules), (SELECT coalesce(max(r), 0) FROM leaving))",
@@ -169,7 +170,7 @@ pub(crate) async fn next_row(tx: &mut Tx) -> Result<i64, Error> {
     Ok(row)
 }
 
-/// The rule goes on after it was suspended: what came meanwhile it has not seen, so it is active anew.
+/// Resumes a suspended rule. It has not seen the records of the meantime, so its activation starts anew.
 pub(crate) async fn resume_rule(tx: &mut Tx, object: &Object) -> Result<(), Error> {
     for sql in ["DELETE FROM activations WHERE r = $1", "UPDATE rules SET observed = NULL WHERE r = $1"] {
         query(sql).bind(object.row).execute(&mut tx.conn).await?;
@@ -177,7 +178,7 @@ pub(crate) async fn resume_rule(tx: &mut Tx, object: &Object) -> Result<(), Erro
     Ok(())
 }
 
-/// Forgets the counts and states of rules that are going: their groups leave in steps.
+/// Forgets the counts and states of deleted rules: their groups are removed in steps.
 pub(crate) async fn forget_rules(tx: &mut Tx, rules: &[i64]) -> Result<(), Error> {
     if rules.is_empty() {
         return Ok(());

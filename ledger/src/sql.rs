@@ -1,4 +1,4 @@
-//! Small helpers between rows and values.
+//! Converts between rows and values.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::Error;
 
-/// A set as one parameter for `jsonb_each(?)`.
+/// Writes rows as one JSON parameter for `jsonb_each(?)`.
 pub(crate) fn set<T: Serialize + ?Sized>(rows: &T) -> Result<String, Error> {
     Ok(serde_json::to_string(rows)?)
 }
@@ -15,7 +15,7 @@ pub(crate) fn uuid(text: &str) -> Result<Uuid, Error> {
     Uuid::try_parse(text).map_err(|_| Error::Corrupt(format!("{text:?} is stored as an id")))
 }
 
-/// Unix milliseconds to a time; beyond what a time can be, the nearest one.
+/// Converts Unix milliseconds to a time; out of range, the nearest time.
 pub(crate) fn time(ms: i64) -> Timestamp {
     Timestamp::from_millisecond(ms).unwrap_or(if ms < 0 { Timestamp::MIN } else { Timestamp::MAX })
 }

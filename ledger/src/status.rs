@@ -1,7 +1,7 @@
-//! The status feed: what hub and workers know of each object, in versions.
+//! The status feed: what hub and workers know of each object, with versions.
 //!
-//! Invariants: a snapshot is stored only when it differs from the last one; transitions are published at once, counters
-//! at most every 30 s per object. Never: a status of an object that is gone.
+//! Invariants: a status is stored only if it differs from the last one. Transitions are published at once, counters
+//! at most every 30 s for each object. An object that is gone has no status.
 //!
 //! Clause P7 of docs/semantics.md.
 
@@ -18,6 +18,7 @@ use protocol::messages::{
 use uuid::Uuid;
 
 use crate::catalog::Object;
+use crate::deliveries::ChannelCounters;
 use crate::engine::{query, query_scalar};
 use crate::published::{LastShown, UnownedPartition};
 use crate::queries;
@@ -27,17 +28,17 @@ use crate::undelivered;
 use crate::writer::{Command, Tx, next_id};
 use crate::{Error, Ledger, Signal, WorkerView};
 
-/// How long a partition may be without an owner before it is said, ms.
+/// How long a partition is without an owner before the status says so, ms.
 const UNOWNED_MS: i64 = 60_000;
-/// Partitions looked at for one publication.
+/// How many partitions one publication looks at.
 const LOOKED_AT: i64 = 2_000;
-/// Objects published at once.
+/// How many objects are published at once.
 const PUBLISH_BATCH: usize = 200;
-/// Activations of a rule that are told.
+/// How many activations a rule's status shows.
 const ACTIVATIONS: i64 = 100;
-/// Objects in one answer of the feed.
+/// How many objects one answer of the feed has.
 const FEED_PAGE: i64 = 500;
-/// Bytes of them.
+/// How many bytes they may take.
 const FEED_BYTES: i64 = 4 * 1024 * 1024;
 
 struct PublishStatuses {
@@ -45,7 +46,7 @@ struct PublishStatuses {
     now: Timestamp,
 }
 
-/// A topic as rules see it.
+/// A topic of a source, with the numbers that rules show of it.
 struct RuleTopic {
     namespace: String,
     source: String,
@@ -55,7 +56,7 @@ struct RuleTopic {
     lag: i64,
 }
 
-/// A partition, as looked at: topic's row, number, names of namespace, source and topic, topic's id.
+/// A partition, as (topic's row, number, namespace, source, topic, topic id).
 type PartitionRow = (i64, i32, String, String, String, String);
 
 impl Command for PublishStatuses {
@@ -94,7 +95,7 @@ impl Command for PublishStatuses {
 }
 
 impl PublishStatuses {
-    /// Marks the objects of which workers say something else than before.
+    /// Marks the objects for which workers report something new.
     fn mark_worker_changes(&self, tx: &mut Tx) {
         let (old, new) =
             (std::mem::replace(&mut tx.published.workers, Arc::clone(&self.workers)), &self.workers);
@@ -110,8 +111,8 @@ impl PublishStatuses {
         }
     }
 
-    /// Looks at some of all partitions, in turn; marks the rules that read one of which it is now, or no longer, said that
-    /// nobody owns it.
+    /// Looks at the next slice of all partitions. Marks the rules that read a partition if the status begins or
+    /// ceases to say that nobody owns it.
     async fn mark_unowned_changes(&self, tx: &mut Tx, now: i64) -> Result<(), Error> {
         let after = tx.published.looked_up_to.unwrap_or((-1, -1));
         let rows: Vec<PartitionRow> = query(
@@ -126,7 +127,7 @@ impl PublishStatuses {
         .await?;
         let last = rows.last().filter(|_| rows.len() as i64 >= LOOKED_AT).map(|(t, p, ..)| (*t, *p));
         tx.published.looked_up_to = last;
-        // What is in the range and not found again is owned, or gone.
+        // A partition in the range that isn't found again is owned, or gone.
         let until = last.unwrap_or((i64::MAX, i32::MAX));
         let range = (Bound::Excluded(after), Bound::Included(until));
         let before: Vec<(i64, i32)> = tx.published.unowned.range(range).map(|(key, _)| *key).collect();
@@ -227,7 +228,7 @@ impl PublishStatuses {
     }
 }
 
-/// Stores statuses, each with its uid and version.
+/// Stores statuses, as (uid, version, JSON).
 async fn store_statuses(tx: &mut Tx, changed: &[(Uuid, i64, String)], now: Timestamp) -> Result<(), Error> {
     if changed.is_empty() {
         return Ok(());
@@ -251,7 +252,7 @@ async fn store_statuses(tx: &mut Tx, changed: &[(Uuid, i64, String)], now: Times
     Ok(())
 }
 
-/// The topics of the sources that these objects read, by name.
+/// Loads the topics of the sources that these objects read, sorted by name.
 async fn load_topics(tx: &mut Tx, objects: &[&Arc<Object>]) -> Result<Vec<RuleTopic>, Error> {
     let read =
         objects.iter().filter_map(|object| Some((&object.plan.namespace, object.source.as_ref()?.as_str())));
@@ -283,7 +284,7 @@ async fn load_topics(tx: &mut Tx, objects: &[&Arc<Object>]) -> Result<Vec<RuleTo
     Ok(topics)
 }
 
-/// What a rule's partitions say.
+/// Adds to a rule's status what its partitions say.
 fn add_partitions(
     status: &mut RuleStatus,
     object: &Object,
@@ -309,12 +310,8 @@ fn add_partitions(
 #[derive(sqlx::FromRow)]
 struct ChannelRow {
     c: i64,
-    pending: i64,
-    retrying: i64,
-    delivered: i64,
-    dead: i64,
-    expired: i64,
-    suppressed: i64,
+    #[sqlx(flatten)]
+    counters: ChannelCounters,
     last_delivery: Option<i64>,
     last_error: Option<String>,
     last_error_at: Option<i64>,
@@ -357,12 +354,12 @@ async fn channel_statuses(tx: &mut Tx, which: &[i64]) -> Result<HashMap<i64, Cha
             test.result = result;
         }
         let status = ChannelStatus {
-            pending: row.pending,
-            retrying: row.retrying,
-            delivered: row.delivered,
-            dead: row.dead,
-            expired: row.expired,
-            suppressed: row.suppressed,
+            pending: row.counters.pending,
+            retrying: row.counters.retrying,
+            delivered: row.counters.delivered,
+            dead: row.counters.dead,
+            expired: row.counters.expired,
+            suppressed: row.counters.suppressed,
             last_delivery: row.last_delivery.map(time),
             last_error: row.last_error,
             last_error_time: row.last_error_at.map(time),
@@ -449,7 +446,7 @@ async fn rule_statuses(
             let reason = DropReason::of(&reason);
             let recent = last > ms(now).saturating_sub(recent_records::QUOTA_MET_MS);
             if recent && reason.is_full() {
-                // What loses records is said before what loses groups.
+                // A quota that loses records is shown rather than one that loses groups.
                 status.full = status.full.max(Some(reason));
             }
             *status.unmatched.entry(reason).or_default() += count;
@@ -465,7 +462,7 @@ async fn rule_statuses(
     Ok(statuses)
 }
 
-/// The groups that have been firing longest.
+/// The ten groups that have been firing longest.
 async fn firing_groups(tx: &mut Tx, rule: i64) -> Result<Vec<FiringGroup>, Error> {
     let rows: Vec<(String, i64, i64)> = query(
         "SELECT labels, firing, count FROM groups WHERE r = $1 AND firing IS NOT NULL ORDER BY firing, labels \
@@ -507,13 +504,13 @@ async fn schedule_statuses(
 }
 
 impl Ledger {
-    /// Publishes to the feed what changed, at most 200 objects; how many. Call it every second and when
-    /// [`Signal::Statuses`] wakes.
+    /// Publishes changed statuses to the feed, at most 200 objects, and returns how many. Call it every second, and
+    /// when [`Signal::Statuses`] wakes.
     pub async fn publish_statuses(&self, workers: Arc<WorkerView>, now: Timestamp) -> Result<u64, Error> {
         self.writer.execute(PublishStatuses { workers, now }).await
     }
 
-    /// Statuses after a version, oldest first, at most 500 and about 4 MiB.
+    /// The statuses after a version, oldest first, at most 500 and about 4 MiB.
     pub async fn feed(&self, after: i64) -> Result<Feed, Error> {
         let mut reader = self.readers.acquire().await?;
         let sizes: Vec<(i64, i64)> =
@@ -529,7 +526,7 @@ impl Ledger {
             let version = newest.unwrap_or(0).max(after);
             return Ok(Feed { ledger: self.shared.id, version, objects: Vec::new() });
         };
-        // One that was published again since comes with its later version.
+        // A status that was published again meanwhile comes with its later version.
         let rows: Vec<(i64, String)> =
             query(queries::FEED).bind(after).bind(*version).bind(FEED_PAGE).fetch_all(&mut reader).await?;
         let version = *version;

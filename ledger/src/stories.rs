@@ -1,7 +1,7 @@
-//! Was the person told, when, and if not, why not?
+//! Answers for people: was somebody told, when, and if not, why not?
 //!
-//! Invariants: one story is in memory at a time, and it is bounded: what is left out is said; a list is a page, by rows
-//! looked at and by bytes, that says where to go on. Never: a page that stops before it has moved on.
+//! Invariants: one story is in memory at a time and is bounded; it says how much is left out. A list is a page,
+//! bounded by rows read and by bytes, with a cursor for the next page. A page always makes progress.
 
 use std::collections::HashMap;
 
@@ -15,21 +15,21 @@ use crate::queries::{self, PAGE_BYTES};
 use crate::sql::{ms, set, time, uuid};
 use crate::{Error, Ledger};
 
-/// Deliveries of a story.
+/// How many deliveries a story has.
 const DELIVERIES: usize = 500;
-/// Deliveries of a story that are counted.
+/// Up to how many deliveries of a story are counted.
 const COUNT_LIMIT: i64 = 100_000;
-/// Attempts of a delivery, where few deliveries share those of a story.
+/// How many attempts of a delivery a story has, if it has few deliveries.
 const ATTEMPTS: usize = 50;
-/// Attempts of a story.
+/// How many attempts a story has in all.
 const ALL_ATTEMPTS: usize = 2_000;
-/// What a pending delivery of what was deleted waits for.
+/// The reason of a pending delivery whose cause was deleted.
 const CAUSE_IS_DELETED: &str =
     "what caused it was deleted: it is not sent, and ends as Suppressed (Deleted) within minutes";
-/// What one waits for whose channel was deleted.
+/// The reason of a pending delivery whose channel was deleted.
 const CHANNEL_IS_DELETED: &str =
     "its channel was deleted: it is not sent, and ends as Suppressed (Deleted) within minutes";
-/// Notifications that one page looks at.
+/// How many notifications one page reads.
 const ROWS_PER_PAGE: i64 = 500;
 
 #[derive(sqlx::FromRow)]
@@ -50,7 +50,7 @@ struct DeliveryRow {
     paused: Option<i64>,
     /// The rule, schedule or tested channel.
     object: String,
-    /// That is gone, and what it caused is being ended.
+    /// The object is deleted, and what it caused is being ended.
     leaving: bool,
 }
 
@@ -70,7 +70,7 @@ impl DeliveryRow {
         let waits = state == DeliveryState::Pending && self.lease.is_none();
         let paused = self.paused.filter(|until| *until > self.due);
         let leaves = if waits { self.leaves(catalog)? } else { None };
-        // A time at which nothing happens is none.
+        // Show no time for an attempt that won't happen.
         let goes_on = self.head && leaves.is_none() && !self.is_suspended(catalog);
         Ok(DeliveryRecord {
             id: self.id.as_deref().map(uuid).transpose()?,
@@ -91,7 +91,7 @@ impl DeliveryRow {
         })
     }
 
-    /// Why it is sent no more, and ended soon: what caused it is gone, or its channel.
+    /// Why it is not sent any more and soon ended: its cause or its channel was deleted.
     fn leaves(&self, catalog: &Catalog) -> Result<Option<&'static str>, Error> {
         let object = catalog.get(uuid(&self.object)?);
         if self.leaving || object.is_some_and(|object| object.absent.is_some()) {
@@ -119,7 +119,7 @@ impl DeliveryRow {
     }
 }
 
-/// What a story takes in an answer, roughly, bytes.
+/// About how many bytes a story takes in an answer.
 fn estimated_bytes(story: &NotificationStory) -> i64 {
     let delivery = |delivery: &DeliveryRecord| {
         let attempts = delivery.attempts.iter().map(|attempt| 160 + attempt.reason.len());
@@ -133,7 +133,7 @@ fn estimated_bytes(story: &NotificationStory) -> i64 {
 }
 
 impl Ledger {
-    /// One notification by its id or a delivery's.
+    /// Finds one notification by its id, or by the id of one of its deliveries.
     pub async fn notification(&self, namespace: &str, id: Uuid) -> Result<Option<NotificationStory>, Error> {
         let mut reader = self.people_readers.acquire().await?;
         let id = id.to_string();
@@ -147,9 +147,9 @@ impl Ledger {
         Ok(None)
     }
 
-    /// Notifications, newest first, as many as fit into an answer of about 1 MiB and are found among 500; `next` says
-    /// where to go on. [`Error::NotFound`] when the notification after which to go on is gone, or nothing has a name that is
-    /// asked for.
+    /// Lists notifications, newest first: those that match among 500, as many as fit into an answer of about 1 MiB.
+    /// `next` is the cursor of the next page. [`Error::NotFound`] if the notification at the cursor is gone, or if
+    /// the query names something that doesn't exist.
     pub async fn notifications(
         &self,
         namespace: &str,
@@ -170,14 +170,14 @@ impl Ledger {
         let mut looked = load_page(&mut reader, namespace, &wanted, before).await?;
         let full = looked.len() as i64 >= ROWS_PER_PAGE;
         let of_before = last_before_namespace(&catalog, namespace);
-        // What is older is of those before too.
+        // Rows at or before this one belong to an earlier namespace of this name.
         looked.retain(|(n, _)| *n > of_before);
         let chosen = matching_rows(&mut reader, namespace, &looked, &wanted).await?;
         let limit = asked.limit.unwrap_or(100).clamp(1, 500) as usize;
         let mut list = NotificationList { items: Vec::new(), next: None };
         let mut bytes = 0;
         for n in &chosen {
-            // One that was removed since is passed over.
+            // A notification that was removed meanwhile is skipped.
             if let Some(story) = load_story(&mut reader, *n, &catalog).await? {
                 bytes += estimated_bytes(&story);
                 list.items.push(story);
@@ -187,11 +187,11 @@ impl Ledger {
                 return Ok(list);
             }
         }
-        // All that was looked at is told; there is more where that was a full page.
+        // Everything that was read is listed. There is more if the page was full.
         if let (Some((end, _)), true) = (looked.last(), full) {
             let end: Option<(String, i64)> =
                 query(queries::NOTIFICATION_ID).bind(*end).fetch_optional(&mut reader).await?;
-            // What comes after is older still.
+            // The next page would only have older ones.
             let end = end.filter(|(_, created)| wanted.since.is_none_or(|since| *created >= since));
             list.next = end.map(|(id, _)| uuid(&id)).transpose()?;
         }
@@ -199,21 +199,21 @@ impl Ledger {
     }
 }
 
-/// The last notification that is of namespaces of this name before this one; 0 for none.
+/// The row of the last notification that belongs to an earlier namespace of this name; 0 for none.
 fn last_before_namespace(catalog: &Catalog, namespace: &str) -> i64 {
     catalog.known_namespaces.get(namespace).map_or(0, |origin| origin.n)
 }
 
-/// What is asked for, by rows and uids.
+/// What a query asks for, by rows and uids.
 #[derive(Default)]
 struct NotificationFilter {
-    /// What caused it.
+    /// The object that caused the notification.
     object: Option<Uuid>,
-    /// Row of the channel of a delivery.
+    /// The row of a delivery's channel.
     channel: Option<i64>,
     since: Option<i64>,
     state: Option<i64>,
-    /// What can't be, or is another namespace's.
+    /// Nothing can match, or the object belongs to another namespace.
     nothing: bool,
 }
 
@@ -238,7 +238,7 @@ impl NotificationFilter {
         if let Some(uid) = query.object {
             let known = catalog.get(uid);
             wanted.nothing |= known.is_some_and(|object| object.plan.namespace != namespace);
-            // What is sent to a channel is caused by anything.
+            // A channel's notifications are those sent to it, whatever caused them.
             match known.filter(|object| object.channel().is_some()) {
                 Some(channel) => {
                     wanted.nothing |= wanted.channel.is_some_and(|other| other != channel.row);
@@ -250,14 +250,14 @@ impl NotificationFilter {
         Ok(wanted)
     }
 
-    /// By two at a time nothing is.
+    /// A notification has one cause, so two different ones match nothing.
     fn caused_by(&mut self, uid: Uuid) {
         self.nothing |= self.object.is_some_and(|other| other != uid);
         self.object = Some(uid);
     }
 }
 
-/// The rows to look at next, with their namespaces.
+/// Loads the rows to look at next, with their namespaces.
 async fn load_page(
     reader: &mut Conn,
     namespace: &str,
@@ -269,7 +269,7 @@ async fn load_page(
     }
     if let Some(uid) = wanted.object {
         let sql = query(queries::PAGE_OF_OBJECT).bind(uid.to_string()).bind(before).bind(ROWS_PER_PAGE);
-        return Ok(sql.fetch_all(reader).await?);
+        return sql.fetch_all(reader).await;
     }
     let rows: Vec<i64> = query_scalar(queries::PAGE_OF_NAMESPACE)
         .bind(namespace)
@@ -280,7 +280,7 @@ async fn load_page(
     Ok(rows.into_iter().map(|n| (n, namespace.to_owned())).collect())
 }
 
-/// Those that are asked for, newest first.
+/// The rows that match the filter, newest first.
 async fn matching_rows(
     reader: &mut Conn,
     namespace: &str,
@@ -304,7 +304,7 @@ async fn matching_rows(
     Ok(chosen)
 }
 
-/// A notification with its deliveries and attempts, within bounds; none if there is none.
+/// Loads a notification with its deliveries and attempts, within bounds; `None` if it doesn't exist.
 async fn load_story(
     reader: &mut Conn,
     n: i64,

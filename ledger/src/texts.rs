@@ -1,9 +1,8 @@
-//! Texts of rules, rendered where nobody else waits: on the threads for work that blocks, before the transaction that
-//! needs them.
+//! Renders the texts of rules on blocking threads, before the transaction that needs them, so that nobody else waits.
 //!
-//! Invariants: at most one job of a namespace at a time, and at most [`RENDER_JOBS`] in all, each for at most [`JOB_TIME`] and one
-//! text; past a commit's time each text that is left is the named fallback, so that what asked ends. Never: a template in
-//! the writer's transaction, or on a thread that answers requests.
+//! Invariants: at most one job of a namespace renders at a time, and at most [`RENDER_JOBS`] in all, each for at most
+//! [`JOB_TIME`] and one text. After the time for a commit, each text that is left is the fallback, so every request
+//! ends. No template runs in the writer's transaction or on a thread that answers requests.
 //!
 //! Clause D5 of docs/semantics.md.
 
@@ -22,72 +21,72 @@ use crate::catalog::Object;
 use crate::rules::RuleRef;
 use crate::{Options, Render, Rendered};
 
-/// Jobs that render at a time.
+/// How many jobs render at the same time.
 const RENDER_JOBS: usize = 2;
-/// After this long a job makes room for another namespace's.
+/// After this long, a job makes room for another namespace's.
 const JOB_TIME: Duration = Duration::from_millis(50);
 
-/// Texts that are asked for at once, and the deliveries that they are for.
+/// How many texts are requested at once, and for how many deliveries.
 const MAX_REQUESTS: usize = 64;
 const DELIVERIES: usize = 1_000;
 
-/// Texts by notification.
+/// Rendered texts by the notification's id.
 pub(crate) type RenderedTexts = HashMap<Uuid, Rendered>;
 
-/// A text that is wanted.
+/// A text that is to be rendered.
 pub(crate) struct TextRequest {
-    /// The notification's.
+    /// The notification's id.
     pub(crate) id: Uuid,
     pub(crate) object: Arc<Object>,
-    /// The group's row; none where no group waits for it.
+    /// The row of the group that waits for the text, if one does.
     pub(crate) group: Option<i64>,
     pub(crate) of: TextSubject,
 }
 
-/// What a text speaks of, as it is stored.
+/// What a text is about.
 pub(crate) enum TextSubject {
-    /// A record of a commit: its entry and its place there.
+    /// A record of a commit, by the index of its entry and its index there.
     Record(Arc<Commit>, usize, usize),
     Alert(Box<DecidedAlert>),
 }
 
-/// A decision with what it shows.
+/// A decision of a rule, with the records and values that its text shows.
 pub(crate) struct DecidedAlert {
     /// The group's labels, JSON.
     pub(crate) labels: String,
     pub(crate) decision: Decision,
-    /// The first and the last record, JSON.
+    /// The first and the last record of the window, JSON.
     pub(crate) first: Option<String>,
     pub(crate) last: Option<String>,
     pub(crate) top: BTreeMap<String, Values>,
-    /// It was closed, not by its condition.
+    /// The alert was closed for another reason than its condition.
     pub(crate) closed: bool,
 }
 
 /// What a step left to do.
 #[derive(Default)]
 pub(crate) struct Remaining {
-    /// Texts that are needed to go on.
+    /// Texts that are needed to continue.
     pub(crate) requests: Vec<TextRequest>,
     /// More is due, or waits for texts.
     pub(crate) more: bool,
-    /// Those that the texts are for.
+    /// How many deliveries the texts are for.
     pub(crate) deliveries: usize,
 }
 
 impl Remaining {
-    /// Whether another text may be asked for.
+    /// Whether another text may be requested.
     pub(crate) fn has_room(&self) -> bool {
         self.requests.is_empty() || (self.requests.len() < MAX_REQUESTS && self.deliveries < DELIVERIES)
     }
 
-    /// Asks for a text, for so many deliveries.
+    /// Requests a text that is for this many deliveries.
     pub(crate) fn request(&mut self, deliveries: usize, request: TextRequest) {
         self.deliveries += deliveries;
         self.requests.push(request);
     }
 
-    /// What two steps left, as far as there is room for texts: the others are asked for again.
+    /// Adds what another step left. Requests for which there is no room are dropped; a later step makes them again.
     pub(crate) fn add(&mut self, mut other: Self) {
         self.more |= other.more;
         while self.has_room()
@@ -99,7 +98,7 @@ impl Remaining {
 }
 
 impl TextRequest {
-    /// Has something made of the data; none where it is not what we store.
+    /// Calls `make` with the data of the text. `None` if what is stored can't be read.
     fn with_data<T>(&self, records: bool, make: impl FnOnce(&AlertData<'_>) -> T) -> Option<T> {
         let rule = RuleRef::new(&self.object)?;
         match &self.of {
@@ -124,22 +123,22 @@ impl TextRequest {
     }
 }
 
-/// Who renders.
+/// Renders texts, with a share for each namespace.
 pub(crate) struct TextRenderer {
     render: Arc<dyn Render>,
     turns: Arc<Semaphore>,
     /// One permit for each namespace that renders.
     spaces: Mutex<HashMap<String, Arc<Semaphore>>>,
-    /// What one text may take.
+    /// How long one text may take.
     text: Duration,
-    /// What all texts may take that are asked for at once.
+    /// How long all texts may take that are requested at once.
     all: Duration,
 }
 
-/// What is left of a job.
+/// A set of texts to render, and how far it is.
 struct RenderJob {
     requests: Vec<TextRequest>,
-    /// Of the first ones, in order.
+    /// The texts of the first requests, in order.
     done: Mutex<Vec<Rendered>>,
 }
 
@@ -155,14 +154,14 @@ impl TextRenderer {
         Self { render, turns: Arc::new(Semaphore::new(RENDER_JOBS)), spaces: Mutex::default(), text, all }
     }
 
-    /// Renders all of them within the time for a commit; those that are left then get the fallback.
+    /// Renders all requested texts. Those that aren't ready within the time for a commit get the fallback.
     pub(crate) async fn render_all(&self, namespace: &str, requests: Vec<TextRequest>) -> RenderedTexts {
         if requests.is_empty() {
             return RenderedTexts::new();
         }
         let deadline = Instant::now() + self.all;
         let job = Arc::new(RenderJob { done: Mutex::new(Vec::with_capacity(requests.len())), requests });
-        // Whoever renders ends by itself at the deadline; one that does not is not waited for.
+        // Rendering ends by itself at the deadline. If it doesn't, this doesn't wait for it.
         let end = tokio::time::Instant::from_std(deadline + self.text);
         let rendered = tokio::time::timeout_at(end, self.render(namespace, &job, deadline)).await;
         let mut done = std::mem::take(&mut *job.done()).into_iter();
@@ -177,7 +176,7 @@ impl TextRenderer {
         for request in &job.requests {
             let text =
                 done.next().or_else(|| request.with_data(false, |data| self.render.fallback(data, &why)));
-            // Every ask has an answer, so that whoever asked goes on.
+            // Every request gets an answer, so that the caller can continue.
             ready.insert(request.id, text.unwrap_or_default());
         }
         ready
@@ -188,7 +187,8 @@ impl TextRenderer {
         while job.done().len() < job.requests.len() {
             let Ok(_turn) = self.turns.acquire().await else { return };
             let (job, render, most) = (Arc::clone(job), Arc::clone(&self.render), self.text);
-            // The namespace's turn goes with the thread: while one that does not end has it, no other job is begun.
+            // The thread holds the namespace's permit: as long as it doesn't end, no other job of the namespace
+            // starts.
             let slice = tokio::task::spawn_blocking(move || {
                 let until = Instant::now() + JOB_TIME;
                 loop {
@@ -196,7 +196,7 @@ impl TextRenderer {
                     let Some(request) = job.requests.get(at) else { return ours };
                     let deadline = deadline.min(Instant::now() + most);
                     let text = request.with_data(true, |data| render.alert(data, deadline));
-                    // What can't be read is not ours, and has no text; the next are not held up.
+                    // Data that can't be read gives an empty text; the next requests go on.
                     job.done().push(text.unwrap_or_default());
                     if Instant::now() >= until {
                         return ours;

@@ -1,36 +1,35 @@
-//! What the ledger holds, in numbers, for metrics.
+//! Sums up what the ledger holds, for metrics.
 //!
-//! Invariant: what grows with tenants is gone through in slices, so that no reader is held for long. Never: a label
-//! without a bound.
+//! Invariant: tables that grow with tenants are read in slices, so that no reader is held for long.
 
 use std::collections::BTreeMap;
 
 use domain::{DropReason, Kind};
 
 use crate::catalog::Catalog;
+use crate::deliveries::ChannelCounters;
 use crate::engine::{query, query_scalar};
 use crate::queries::{self, ROWS_PER_READ};
 use crate::sql::time;
 use crate::{Error, Ledger, Totals};
 
-/// A channel's counters, and when the first of its pending notifications was made.
+/// A row of `usage`: namespace, kind, bytes.
+type Usage = (String, String, i64);
+
+/// A channel's counters, and when its oldest pending notification was made.
 #[derive(sqlx::FromRow)]
-struct ChannelRow {
+struct ChannelTotalsRow {
     c: i64,
-    pending: i64,
-    retrying: i64,
-    delivered: i64,
-    dead: i64,
-    expired: i64,
-    suppressed: i64,
+    #[sqlx(flatten)]
+    counters: ChannelCounters,
     oldest: Option<i64>,
 }
 
-/// Up to how many is counted what is only counted.
+/// Counting stops here where no counter is stored.
 const COUNT_LIMIT: i64 = 100_000;
 
 impl Ledger {
-    /// Numbers for metrics.
+    /// The numbers for metrics.
     pub async fn totals(&self) -> Result<Totals, Error> {
         let catalog = self.shared.catalog();
         let mut totals = Totals::default();
@@ -57,24 +56,34 @@ impl Ledger {
         }
         let mut after = (String::new(), String::new());
         loop {
-            let mut reader = self.readers.acquire().await?;
-            let usage: Vec<(String, String, i64)> = query(queries::USAGE)
-                .bind(&after.0)
-                .bind(&after.1)
-                .bind(ROWS_PER_READ)
-                .fetch_all(&mut reader)
-                .await?;
+            let (usage, next) = self.usage_after(&after).await?;
             for (_, kind, bytes) in &usage {
                 let Some(kind) = USAGE_KINDS.into_iter().find(|name| name == kind) else { continue };
                 *totals.usage.entry(kind).or_default() += bytes;
                 let most = totals.most.entry(kind).or_default();
                 *most = (*most).max(*bytes);
             }
-            let full = usage.len() as i64 >= ROWS_PER_READ;
-            let Some((namespace, kind, _)) = usage.into_iter().last().filter(|_| full) else { break };
-            after = (namespace, kind);
+            let Some(next) = next else { break };
+            after = next;
         }
         Ok(totals)
+    }
+
+    /// The next rows of what namespaces hold, as (namespace, kind, bytes), and the cursor after them; no cursor at the end.
+    pub(crate) async fn usage_after(
+        &self,
+        (namespace, kind): &(String, String),
+    ) -> Result<(Vec<Usage>, Option<(String, String)>), Error> {
+        let mut reader = self.readers.acquire().await?;
+        let usage: Vec<Usage> = query(queries::USAGE)
+            .bind(namespace)
+            .bind(kind)
+            .bind(ROWS_PER_READ)
+            .fetch_all(&mut reader)
+            .await?;
+        let last = usage.last().filter(|_| usage.len() as i64 >= ROWS_PER_READ);
+        let next = last.map(|(namespace, kind, _)| (namespace.clone(), kind.clone()));
+        Ok((usage, next))
     }
 
     async fn total_channels(&self, catalog: &Catalog, totals: &mut Totals) -> Result<(), Error> {
@@ -82,7 +91,7 @@ impl Ledger {
         let mut after = 0;
         loop {
             let mut reader = self.readers.acquire().await?;
-            let channels: Vec<ChannelRow> =
+            let channels: Vec<ChannelTotalsRow> =
                 query(queries::CHANNEL_TOTALS).bind(after).bind(ROWS_PER_READ).fetch_all(&mut reader).await?;
             for row in &channels {
                 oldest = oldest.into_iter().chain(row.oldest).min();
@@ -92,14 +101,14 @@ impl Ledger {
                     continue;
                 };
                 let own = totals.by_namespace.entry(object.plan.namespace.clone()).or_default();
-                *own = (own.0 + row.delivered, own.1 + row.dead);
+                *own = (own.0 + row.counters.delivered, own.1 + row.counters.dead);
                 for (state, count) in [
-                    ("pending", row.pending),
-                    ("retrying", row.retrying),
-                    ("delivered", row.delivered),
-                    ("dead", row.dead),
-                    ("expired", row.expired),
-                    ("suppressed", row.suppressed),
+                    ("pending", row.counters.pending),
+                    ("retrying", row.counters.retrying),
+                    ("delivered", row.counters.delivered),
+                    ("dead", row.counters.dead),
+                    ("expired", row.counters.expired),
+                    ("suppressed", row.counters.suppressed),
                 ] {
                     *totals.deliveries.entry((kind, state)).or_default() += count;
                 }
@@ -155,5 +164,5 @@ impl Ledger {
     }
 }
 
-/// Kinds of usage.
+/// The kinds of rows in `usage`.
 const USAGE_KINDS: [&str; 3] = ["pending", "finished", "letters"];

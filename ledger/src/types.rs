@@ -1,4 +1,4 @@
-//! Types of the ledger's own interface; the rest is the protocol's.
+//! Types of the ledger's public interface that aren't the protocol's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -34,51 +34,54 @@ impl From<&PathBuf> for Database {
 /// Settings of a ledger.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The ledger's id if it is created now: a random UUID.
+    /// The id, a random UUID, that the ledger gets if it is created now.
     pub new_id: Uuid,
-    /// Read-only connections for workers and the hub itself, 1 or more, and as many for people.
+    /// Read-only connections for workers and the hub itself, at least 1; people get as many again.
     pub readers: u32,
-    /// How long an absent object's state is kept.
+    /// How long the state of an absent object is kept.
     pub grace: Millis,
-    /// Deliveries that may be pending in a namespace.
+    /// How many deliveries may be pending in a namespace.
     pub max_pending: i64,
-    /// Groups that may be held in a namespace.
+    /// How many groups a namespace may have.
     pub max_groups: i64,
-    /// Bytes that a namespace's groups may take, with their counts and samples.
+    /// Bytes that a namespace's groups may take, including their counts and samples.
     pub max_state_bytes: i64,
-    /// In how many partitions the rules of a namespace may be active, summed up; what a rule is active in is a row.
+    /// In how many partitions the rules of a namespace may be active, summed over the rules. Each is a row.
     pub max_activations: i64,
-    /// Partitions that a namespace's sources may have, over all their topics.
+    /// How many partitions a namespace's sources may have, over all their topics.
     pub max_partitions: i64,
-    /// Bytes of plans of deleted objects that are kept for the grace in a namespace; over them the longest gone are forgotten.
+    /// Bytes of absent objects' plans that a namespace keeps during the grace. Beyond that, the objects that have
+    /// been absent longest are forgotten at once.
     pub max_absent_bytes: usize,
-    /// Groups that are decided in one transaction, at most; 1 or more.
+    /// At most how many groups are decided in one transaction; at least 1.
     pub groups_per_step: usize,
-    /// How long a commit's answer waits for what it left to decide, so that a consumer does not run far ahead.
+    /// How long the answer to a commit waits for what the commit left to decide, so that a consumer doesn't run far
+    /// ahead.
     pub decide_wait: Millis,
-    /// How long the two texts of one notification may take to render; the hub gives each 50 ms.
+    /// How long rendering the two texts of one notification may take; the hub allows 50 ms for each text.
     pub text_time: Millis,
-    /// How long all texts may take that are rendered for one commit or step; past it they are the fallback.
+    /// How long rendering all texts of one commit or step may take. Texts that aren't ready by then are the fallback.
     pub texts_time: Millis,
-    /// Bytes of notifications with a pending delivery that a namespace may have, each counted as its body and 512.
+    /// Bytes of notifications with a pending delivery that a namespace may have. Each counts its body and 512.
     pub max_pending_bytes: i64,
-    /// Bytes of finished notifications that are kept for a namespace, with their deliveries (256 and their texts each) and
-    /// attempts (128 and their reason each); over them the oldest go.
+    /// Bytes of finished notifications that a namespace keeps, with their deliveries (256 and their texts each) and
+    /// attempts (128 and the reason each). Beyond that, the oldest are removed.
     pub max_finished_bytes: i64,
-    /// Bytes of dead letters that are kept for a namespace, each counted as its body and 256; over them the oldest go.
+    /// Bytes of dead letters that a namespace keeps, each counted as its body and 256. Beyond that, the oldest are
+    /// removed.
     pub max_dead_letter_bytes: i64,
-    /// Commands in one commit, at most.
+    /// At most how many commands share one transaction.
     pub max_batch: usize,
-    /// How much longer than its channel's timeout a lease runs.
+    /// How much longer a lease is than its channel's timeout.
     pub lease_margin: Millis,
-    /// How often an object's counters are published, at most.
+    /// The shortest time between two publications of an object's counters.
     pub status_interval: Millis,
-    /// Whether the whole file is checked at opening.
+    /// Whether opening checks the whole file.
     pub check_file: bool,
 }
 
 impl Options {
-    /// The defaults, with this id for a new ledger.
+    /// The defaults; a new ledger gets this id.
     pub fn new(new_id: Uuid) -> Self {
         Self {
             new_id,
@@ -105,24 +108,25 @@ impl Options {
     }
 }
 
-/// What a caller may wait for, with [`crate::Ledger::watch`].
+/// What a caller can wait for with [`crate::Ledger::watch`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Signal {
-    /// The plans of a namespace: its sources, channels and schedules.
+    /// The plans of a namespace changed: its sources, channels or schedules.
     Plans(String),
-    /// Deliveries of a namespace that may have become due for a pool.
+    /// Deliveries of a namespace may have become due for a pool.
     Work(String, Pool),
-    /// The status feed, and objects that wait urgently to be published to it.
+    /// The status feed grew, or objects wait urgently to be published to it.
     Statuses,
 }
 
-/// Renders a rule's texts at the decision, on a thread of its own and never in a transaction. Never fails: a template that
-/// can't be rendered gives a named fallback text.
+/// Renders a rule's texts when it decides, on a thread of its own and never in a transaction. It can't fail: a
+/// template that can't be rendered gives a fallback text that names the fault.
 pub trait Render: Send + Sync + 'static {
-    /// Title and summary. What is not rendered by the deadline is the fallback; past it that takes no time to speak of.
+    /// Renders title and summary. A text that isn't rendered by the deadline is the fallback; after the deadline this
+    /// returns at once.
     fn alert(&self, alert: &AlertData<'_>, deadline: Instant) -> Rendered;
 
-    /// What stands for texts that can't be waited for: it names the rule, the group and why. At once.
+    /// The texts in place of ones that take too long: they name the rule, the group and the reason. Returns at once.
     fn fallback(&self, alert: &AlertData<'_>, why: &str) -> Rendered {
         Rendered::plain(alert, why)
     }
@@ -138,11 +142,11 @@ pub struct Rendered {
 }
 
 impl Rendered {
-    /// Texts without a template: they name the rule, the group and why.
+    /// Texts that need no template: they name the rule, the group and the reason.
     pub fn plain(alert: &AlertData<'_>, why: &str) -> Self {
         let mut whose = alert.rule.to_owned();
         for (at, (label, value)) in alert.group.iter().enumerate() {
-            // Writing to a text can't fail.
+            // Writing to a `String` can't fail.
             let _ = write!(whose, "{}{label}={value}", if at == 0 { " (" } else { ", " });
         }
         if !alert.group.is_empty() {
@@ -154,23 +158,23 @@ impl Rendered {
     }
 }
 
-/// A source: namespace and key.
+/// A source, as (namespace, key).
 pub type SourceRef = (String, String);
-/// A partition of a source: topic, topic id, number.
+/// A partition of a source, as (topic, topic id, number).
 pub type PartitionRef = (String, String, i32);
 
-/// What workers said within the last minute, merged by the hub. It may be lost with the hub.
+/// What workers reported within the last minute, merged by the hub. A restart of the hub loses it.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct WorkerView {
-    /// Instances by object and the revision of it that they run.
+    /// How many instances run each revision of an object.
     pub running: BTreeMap<Uuid, BTreeMap<Digest, i32>>,
-    /// What they can't do, by object.
+    /// The problems that they reported, by object.
     pub problems: BTreeMap<Uuid, BTreeSet<ObjectProblem>>,
-    /// Partitions that somebody owns.
+    /// Partitions that some consumer owns.
     pub owned: BTreeMap<SourceRef, BTreeSet<PartitionRef>>,
 }
 
-/// Plain numbers of the writer, from the start of the process.
+/// Counters of the writer since the process started.
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
 pub struct WriterMetrics {
     /// Transactions committed.
@@ -189,26 +193,27 @@ pub struct WriterMetrics {
     pub claimed: u64,
     /// Outcomes recorded.
     pub outcomes: u64,
-    /// Dead letters that went because their namespace held too many bytes of them.
+    /// Dead letters that were removed because their namespace had too many bytes of them.
     pub letters_dropped: u64,
-    /// Finished notifications that went for the same reason.
+    /// Finished notifications that were removed for the same reason.
     pub history_dropped: u64,
 }
 
-/// What the ledger holds, for metrics: no label beyond channel types, states and reasons.
+/// What the ledger holds, as numbers for metrics. Labels are namespaces, kinds, channel types, states and reasons
+/// only.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Totals {
-    /// Deliveries that each channel type has, by state: `pending` and `retrying` now, `dead` now, the others ever.
+    /// Deliveries by channel type and state: `pending`, `retrying` and `dead` as of now, the other states since ever.
     pub deliveries: BTreeMap<(&'static str, &'static str), i64>,
-    /// Delivered ever and dead now, of each namespace that has channels.
+    /// Deliveries that were ever delivered, and that are dead now, of each namespace that has channels.
     pub by_namespace: BTreeMap<String, (i64, i64)>,
     /// When the oldest pending delivery was decided.
     pub oldest_pending: Option<Timestamp>,
-    /// Deliveries that wait for a channel that does not exist; counted up to 100,000.
+    /// Deliveries that wait for a channel that doesn't exist; counted up to 100,000.
     pub waiting: i64,
-    /// Records between committed offsets and the ends as last seen, over all sources.
+    /// Records between the committed offsets and the partitions' ends as last seen, over all sources.
     pub lag: i64,
-    /// Groups held, over all rules.
+    /// Groups of all rules.
     pub groups: i64,
     /// Groups that are firing; counted up to 100,000.
     pub firing: i64,
@@ -216,15 +221,16 @@ pub struct Totals {
     pub matched: i64,
     /// Late records, ever.
     pub late: i64,
-    /// Records not decoded, ever.
+    /// Records that could not be decoded, ever.
     pub dead_lettered: i64,
-    /// Records not evaluated, ever, by reason.
+    /// Records that were left out, ever, by reason.
     pub unmatched: BTreeMap<DropReason, i64>,
-    /// Objects held, by kind.
+    /// Objects by kind, absent ones included.
     pub objects: BTreeMap<&'static str, i64>,
-    /// Bytes that are counted for namespaces, by kind: `pending` and `finished` notifications, `letters`.
+    /// Bytes that count against namespaces' quotas, by kind: `pending` and `finished` notifications, and `letters`,
+    /// the dead letters.
     pub usage: BTreeMap<&'static str, i64>,
-    /// The most that one namespace has, by kind.
+    /// The largest such number of one namespace, by kind.
     pub most: BTreeMap<&'static str, i64>,
 }
 
@@ -235,6 +241,6 @@ pub struct Pruned {
     pub notifications: u64,
     /// Dead letters.
     pub letters: u64,
-    /// Whether more is waiting: ask again.
+    /// Whether there may be more to remove: call again.
     pub more: bool,
 }

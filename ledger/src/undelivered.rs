@@ -1,9 +1,9 @@
-//! What became of what an object caused, for its status: its last notification, and what nobody got.
+//! Says, for an object's status, what became of its notifications: of the last one, and of those that nobody got.
 //!
-//! Invariants: what ended dead or expired is counted by channel and recipient until something later of the same object
-//! arrives there, it is sent again, or it is removed; triggers keep those counts (migration 0008), so that no path to an end
-//! forgets them. What is read for one object is bounded. Never: a read of this by a path of every delivery, beyond whether a
-//! namespace has any.
+//! Invariants: deliveries that ended dead or expired are counted by channel and recipient, until a later one of the
+//! same object arrives there, or they are sent again or removed. Triggers keep these counts (migration 0008), so that
+//! no path can forget them. What is read for one object is bounded. Paths that every delivery takes don't read these
+//! counts, beyond whether a namespace has any.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -19,15 +19,15 @@ use crate::engine::{query, query_scalar};
 use crate::sql::{set, time, uuid};
 use crate::writer::Tx;
 
-/// Counts of one object that are looked at.
+/// How many counts of one object are read.
 const LOOKED_AT: i64 = 200;
-/// Deliveries of a last notification that are looked at.
+/// How many deliveries of a last notification are read.
 const DELIVERIES: i64 = 100;
-/// Channels that are told.
+/// How many channels the status names.
 const TOLD: usize = 5;
 
-/// Marks whose notifications had deliveries that ended or began again; at once where the last notification has ended, where
-/// a channel begins or ceases to fail, and where a person waits for a test.
+/// Marks the objects whose deliveries ended or started again. Publishes at once if an object's last notification has
+/// ended, if a channel starts or stops failing, or if a person waits for a test.
 pub(crate) fn mark_objects(
     tx: &mut Tx,
     changes: &[DeliveryChange],
@@ -54,7 +54,7 @@ pub(crate) fn mark_objects(
     Ok(())
 }
 
-/// Marks those of whose notifications, about to be removed, some were dead.
+/// Marks the objects that have undelivered notifications among those about to be removed.
 pub(crate) async fn mark_objects_of(tx: &mut Tx, notifications: &str) -> Result<(), Error> {
     let objects: Vec<String> = query_scalar(
         "SELECT DISTINCT n.object FROM EACH($1 AS j: BIGINT) JOIN notifications n ON n.n = j.value \
@@ -69,7 +69,7 @@ pub(crate) async fn mark_objects_of(tx: &mut Tx, notifications: &str) -> Result<
     Ok(())
 }
 
-/// Forgets the counts of objects that are gone.
+/// Forgets the counts of deleted objects.
 pub(crate) async fn forget_counts(tx: &mut Tx, gone: &[Arc<Object>]) -> Result<(), Error> {
     query(
         "DELETE FROM undelivered WHERE (namespace, object) IN (SELECT namespace, object \
@@ -100,7 +100,7 @@ struct UndeliveredRow {
     reason: String,
 }
 
-/// What became of what these rules and schedules caused.
+/// Loads what became of the notifications of these rules and schedules.
 pub(crate) async fn load_told(
     tx: &mut Tx,
     objects: &[Arc<Object>],
@@ -139,7 +139,7 @@ pub(crate) async fn load_told(
     Ok(told)
 }
 
-/// Whether the object tells this recipient at all now: one that was taken off says nothing of what comes.
+/// Whether the object still notifies this recipient. One that was removed says nothing about future notifications.
 fn concerns(catalog: &Catalog, uid: Uuid, channel: &str, recipient: &str) -> bool {
     let Some(object) = catalog.get(uid) else { return false };
     let names: BTreeSet<&str> = match &object.plan.body {
@@ -154,7 +154,7 @@ fn concerns(catalog: &Catalog, uid: Uuid, channel: &str, recipient: &str) -> boo
         && (recipient.is_empty() || there.is_none_or(|there| there.target.recipients().contains(&recipient)))
 }
 
-/// The last notification of each of these, with what came of it.
+/// The last notification of each object, with its result.
 async fn last_notifications(tx: &mut Tx, keys: &str) -> Result<Vec<(Uuid, LastNotification)>, Error> {
     let rows: Vec<(i64, String, String, i64)> = query(
         "SELECT n.n, n.object, n.id, n.created FROM ROWS($1 AS j: namespace TEXT, object TEXT) \
@@ -186,7 +186,7 @@ async fn last_notifications(tx: &mut Tx, keys: &str) -> Result<Vec<(Uuid, LastNo
         .collect()
 }
 
-/// Of several recipients, what is worst.
+/// The worst state among several recipients, with its reason.
 pub(crate) fn worst_result<'a>(deliveries: impl Iterator<Item = &'a (i64, i64, String)>) -> Option<String> {
     let worst = deliveries.map(|(_, state, reason)| (DeliveryState::from(*state), reason));
     let (state, reason) = worst.max_by_key(|(state, _)| match state {

@@ -1,7 +1,7 @@
-//! Workers that are gone: what they had in hand goes on before their leases end.
+//! Ends the attempts of workers that are gone, before their leases end.
 //!
-//! Invariants: an attempt is given up only of a process that is not among those that are there; a bounded batch at a time. Never: a
-//! judgement who is there. That is the hub's, which hears them.
+//! Invariant: only attempts of processes that are not present are ended, a bounded batch at a time. The hub, which
+//! hears the workers, decides who is present.
 //!
 //! Clause D7 of docs/semantics.md.
 
@@ -15,14 +15,14 @@ use crate::sql::set;
 use crate::writer::{Command, Tx};
 use crate::{Error, Ledger, queries};
 
-/// The workers of a namespace and pool that are there.
+/// The workers of a namespace and pool that are present.
 #[derive(Debug, Clone, Default)]
 pub struct PresentWorkers {
     /// Their processes.
     pub sessions: Vec<Uuid>,
-    /// Their instances (pod names): another process of one of them has ended.
+    /// Their instances (pod names). An earlier process of one of them has ended.
     pub instances: Vec<String>,
-    /// Whether what other instances had in hand is given up too: they had time to say that they are there.
+    /// Whether attempts of all other instances are ended too, because they have had time to report.
     pub others_are_gone: bool,
 }
 
@@ -63,8 +63,8 @@ impl Command for EndAbandoned {
 }
 
 impl Ledger {
-    /// Ends attempts of workers that are not there any more, at most 500; how many. Those of workers that name no process
-    /// wait for the end of their leases.
+    /// Ends attempts of workers that are gone, at most 500, and returns how many. Attempts of workers that name no
+    /// process end with their leases.
     pub async fn end_abandoned_attempts(
         &self,
         namespace: &str,

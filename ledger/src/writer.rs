@@ -1,10 +1,10 @@
-//! The one task that writes. It takes commands that wait, in turns between namespaces, runs each in a savepoint of one
+//! The one task that writes. It takes waiting commands, namespaces in turn, runs each in a savepoint of one
 //! transaction, commits, and only then answers.
 //!
-//! Invariants: a command that fails undoes only itself; when the storage fails, everything in the transaction is undone
-//! and every caller is told so, and the next commands are tried as if nothing had been; a transaction takes no further
-//! command once its time is used. Never: an answer before the commit, a change of the catalog that others see before it is
-//! durable, or a tenant's template (`texts.rs`).
+//! Invariants: a command that fails undoes only itself. When the storage fails, the whole transaction is undone,
+//! every caller in it is told, and the next commands start afresh. A transaction takes no further command once its
+//! time is used. Nobody sees a change of the catalog before it is durable, and no tenant's template runs here
+//! (`texts.rs`).
 //!
 //! Clause P14 of docs/semantics.md.
 
@@ -26,14 +26,14 @@ use crate::{Error, Options, Signal, WriterMetrics, catalog::Catalog, published::
 /// A transaction that has lasted this long takes no further command.
 const BUDGET: Duration = Duration::from_millis(50);
 
-/// Something to be done in a transaction. It may be run again after a failure.
+/// Something to do in a transaction. It may run again after a failure.
 pub(crate) trait Command: Send + 'static {
-    /// What the caller is told.
+    /// What the caller gets.
     type Answer: Send + 'static;
-    /// Whether it should not be done when its caller has left.
+    /// Whether to skip the command when its caller has left.
     const NEEDS_CALLER: bool = false;
 
-    /// Whose turn it takes in the queue; none for what is nobody's: the loops' and the operator's.
+    /// The namespace whose turn it takes in the queue; `None` for commands of the hub's loops and of the operator.
     fn namespace(&self) -> Option<&str> {
         None
     }
@@ -41,25 +41,26 @@ pub(crate) trait Command: Send + 'static {
     fn run(&mut self, tx: &mut Tx) -> impl Future<Output = Result<Self::Answer, Error>> + Send;
 }
 
-/// The write connection and what commands need beside it.
+/// The write connection, and what else commands need.
 pub(crate) struct Tx {
     pub(crate) conn: Conn,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) options: Options,
     pub(crate) ids: RowIds,
-    /// Objects whose status may have changed. A mark too many costs a comparison, so failures don't take it back.
+    /// Objects whose status may have changed. A spurious mark costs one comparison, so a rollback keeps it.
     pub(crate) dirty: DirtyObjects,
-    /// What the feed was last given.
+    /// What was last published to the feed.
     pub(crate) published: Published,
     pub(crate) wakes: HashSet<Signal>,
     pub(crate) counted: WriterMetrics,
-    /// Steps done since the start, whatever came of them: how others see that the writer gets on.
+    /// How many commands and transactions were finished since the start, with or without success. Others see by it
+    /// that the writer makes progress.
     pub(crate) steps: Arc<AtomicU64>,
-    /// No further commands are taken; those that wait are done.
+    /// Set when the ledger closes: waiting commands are done, new ones are refused.
     pub(crate) closing: bool,
 }
 
-/// Small row ids, given out in rising order. A failure leaves gaps.
+/// The last row ids given out. They rise; a failure leaves gaps.
 #[derive(Debug, Default)]
 pub(crate) struct RowIds {
     pub(crate) notification: i64,
@@ -84,7 +85,8 @@ pub(crate) struct DirtyObjects {
     published: HashMap<Uuid, i64>,
 }
 
-/// A mark that goes when the transaction is durable, and when its object was published, if it is still there.
+/// A mark to remove once the transaction is durable, with the time at which the object was published; `None` if the
+/// object is gone.
 #[derive(Debug)]
 struct ClearedMark {
     uid: Uuid,
@@ -115,8 +117,8 @@ impl DirtyObjects {
         self.published.get(uid).copied()
     }
 
-    /// Once the transaction is durable: takes the mark away, unless it is set again before, and keeps when the object was
-    /// published; none forgets it.
+    /// Removes the mark once the transaction is durable, unless it is set again before that, and stores when the
+    /// object was published; `None` forgets the time.
     pub(crate) fn clear(&mut self, uid: Uuid, published: Option<i64>) {
         if let Some(mark) = self.marks.get(&uid) {
             self.cleared.push(ClearedMark { uid, sequence: mark.sequence, published });
@@ -140,11 +142,11 @@ impl DirtyObjects {
 }
 
 impl Tx {
-    pub(crate) fn wake(&mut self, topic: Signal) {
-        self.wakes.insert(topic);
+    pub(crate) fn wake(&mut self, signal: Signal) {
+        self.wakes.insert(signal);
     }
 
-    /// Marks an object's status; a transition is published at once.
+    /// Marks an object's status as changed. An urgent one, a transition, is published at once.
     pub(crate) fn mark(&mut self, uid: Uuid, urgent: bool) {
         self.dirty.mark(uid, urgent);
         if urgent {
@@ -152,7 +154,7 @@ impl Tx {
         }
     }
 
-    /// Something was done, also if it fails or is undone later.
+    /// Counts a finished command or transaction, also if it failed.
     pub(crate) fn count_step(&self) {
         self.steps.fetch_add(1, Ordering::Relaxed);
     }
@@ -163,7 +165,7 @@ impl Tx {
     }
 }
 
-/// What readers see of the writer.
+/// What the writer shares with the rest of the ledger.
 pub(crate) struct Shared {
     pub(crate) id: Uuid,
     pub(crate) catalog: RwLock<Arc<Catalog>>,
@@ -182,21 +184,21 @@ impl Shared {
         Arc::clone(&self.catalog.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(crate) fn watch(&self, topic: &Signal) -> watch::Receiver<u64> {
+    pub(crate) fn watch(&self, signal: &Signal) -> watch::Receiver<u64> {
         let mut wakers = self.wakers.lock().unwrap_or_else(PoisonError::into_inner);
-        // Topics that nobody waits for any more are let go, so that namespaces that are gone leave nothing behind.
+        // Drop signals that nobody waits for any more, so that deleted namespaces leave nothing behind.
         if wakers.len() > 1_000 {
             wakers.retain(|_, waker| waker.receiver_count() > 0);
         }
-        wakers.entry(topic.clone()).or_insert_with(|| watch::Sender::new(0)).subscribe()
+        wakers.entry(signal.clone()).or_insert_with(|| watch::Sender::new(0)).subscribe()
     }
 
     fn publish(&self, tx: &mut Tx) {
         *self.catalog.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&tx.catalog);
         *self.metrics.lock().unwrap_or_else(PoisonError::into_inner) = tx.counted;
         let wakers = self.wakers.lock().unwrap_or_else(PoisonError::into_inner);
-        for topic in tx.wakes.drain() {
-            if let Some(waker) = wakers.get(&topic) {
+        for signal in tx.wakes.drain() {
+            if let Some(waker) = wakers.get(&signal) {
                 waker.send_modify(|changes| *changes += 1);
             }
         }
@@ -205,11 +207,11 @@ impl Shared {
 
 pub(crate) type CommandFuture<'a> = Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 'a>>;
 
-/// A command with its waiting caller.
+/// A queued command, of any type, with its caller.
 pub(crate) trait QueuedCommand: Send {
     fn abandoned(&self) -> bool;
     fn run<'a>(&'a mut self, tx: &'a mut Tx) -> CommandFuture<'a>;
-    /// Tells the caller: its own result when the transaction is durable, else why it is not.
+    /// Answers the caller: the command's own result if the transaction is durable, else the error.
     fn answer(self: Box<Self>, failed: Option<Error>);
 }
 
@@ -239,32 +241,32 @@ impl<C: Command> QueuedCommand for CommandWithCaller<C> {
             Some(error) => Err(error),
             None => self.result.unwrap_or(Err(Error::Closed)),
         };
-        // A caller that left does not hear it.
+        // This fails if the caller has left.
         let _ = self.caller.send(result);
     }
 }
 
-/// Where commands are sent.
+/// Sends commands to the writer.
 #[derive(Clone)]
 pub(crate) struct WriterHandle {
     queue: Arc<Queue>,
-    /// Wakes the writer; one wake is enough for all that waits.
+    /// Wakes the writer; one message is enough for all waiting commands.
     bell: mpsc::Sender<()>,
 }
 
 impl WriterHandle {
-    /// Has a command done, and waits until it is durable.
+    /// Has the writer execute a command, and waits until it is durable.
     pub(crate) async fn execute<C: Command>(&self, command: C) -> Result<C::Answer, Error> {
         let (caller, answer) = oneshot::channel();
         let namespace = command.namespace().unwrap_or_default().to_owned();
         self.queue.push(namespace, Box::new(CommandWithCaller { command, result: None, caller }))?;
-        // Full: it is going to be woken anyway.
+        // If the channel is full, the writer is about to wake anyway.
         let _ = self.bell.try_send(());
         answer.await.map_err(|_| Error::Closed)?
     }
 }
 
-/// Starts the writer. It ends when the last door is gone, and gives up the lock as its last act.
+/// Starts the writer. It ends when the last handle is gone or the ledger is closed, and releases the lock last.
 pub(crate) fn start_writer(
     tx: Tx,
     shared: Arc<Shared>,
@@ -294,10 +296,10 @@ async fn run_writer(
     drop(lock);
 }
 
-/// Transactions until nothing waits.
+/// Runs transactions until no command waits.
 async fn run_waiting(tx: &mut Tx, shared: &Shared, queue: &Queue) {
     loop {
-        // What comes meanwhile is for the next transaction.
+        // Commands that arrive from now on go into the next transaction.
         let most = queue.len().min(tx.options.max_batch.max(1));
         let Some(first) = queue.next() else { return };
         let begun = Instant::now();
@@ -307,11 +309,11 @@ async fn run_waiting(tx: &mut Tx, shared: &Shared, queue: &Queue) {
         tx.dirty.end_transaction(failed.is_none());
         tx.counted.seconds += begun.elapsed().as_secs_f64();
         if let Some(error) = &failed {
-            // The callers are told, and say it once.
+            // Each caller gets the error and logs it, so debug is enough here.
             tracing::debug!(%error, commands = jobs.len(), "a transaction failed and was undone");
             tx.catalog = before;
             tx.counted.failed += jobs.len() as u64;
-            // Failing again at once is certain when the connection is left inside a transaction.
+            // Without this the connection would stay inside a transaction, and the next one would fail.
             let _ = tx.sql("ROLLBACK").await;
         } else {
             tx.counted.commits += 1;
@@ -325,8 +327,8 @@ async fn run_waiting(tx: &mut Tx, shared: &Shared, queue: &Queue) {
     }
 }
 
-/// One transaction, of at most `most` commands, the first of which is in `jobs`; the others are taken until its time is
-/// used. A command's own error stays with it; an error of the storage is everyone's.
+/// Runs one transaction of at most `most` commands. The first is in `jobs`; more are taken from the queue until the
+/// time is used. A command's own error concerns only its caller; an error of the storage fails the whole transaction.
 async fn run_transaction(
     tx: &mut Tx,
     jobs: &mut Vec<Box<dyn QueuedCommand>>,
@@ -338,7 +340,7 @@ async fn run_transaction(
     if most <= 1
         && let [only] = &mut jobs[..]
     {
-        // The transaction is its savepoint.
+        // A single command needs no savepoint of its own.
         let before = Arc::clone(&tx.catalog);
         return match only.run(tx).await {
             Ok(()) => tx.sql("COMMIT").await,

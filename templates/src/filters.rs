@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use crate::jinja_tests;
 use crate::meter::{BoundedText, MAX_TEXT, Meter, Stop, fault};
-use crate::render::{Renderer, escaped};
+use crate::render::{TemplateRenderer, escaped};
 use crate::tree::{Arithmetic, Name};
 use crate::value::{Number, UNDEFINED, Value, order, sorted};
 
-type Apply = fn(&mut Renderer<'_>, &Value, &CallArguments) -> Result<Value, Stop>;
+type Apply = fn(&mut TemplateRenderer<'_>, &Value, &CallArguments) -> Result<Value, Stop>;
 
 /// A filter.
 pub(crate) struct Filter {
@@ -35,8 +35,8 @@ pub(crate) struct CallArguments {
 
 impl CallArguments {
     /// The argument at this position.
-    fn at(&self, place: usize) -> Option<&Value> {
-        self.positional.get(place)
+    fn at(&self, position: usize) -> Option<&Value> {
+        self.positional.get(position)
     }
 
     /// The argument of this name.
@@ -45,13 +45,13 @@ impl CallArguments {
     }
 
     /// The argument at this position or of this name; `None` if it is none.
-    fn either(&self, place: usize, name: &str) -> Option<&Value> {
-        self.at(place).or_else(|| self.by_name(name)).filter(|it| !matches!(it, Value::None))
+    fn either(&self, position: usize, name: &str) -> Option<&Value> {
+        self.at(position).or_else(|| self.by_name(name)).filter(|it| !matches!(it, Value::None))
     }
 
     /// The argument at this position, which is required.
-    pub(crate) fn required(&self, place: usize) -> Result<&Value, Stop> {
-        match self.at(place) {
+    pub(crate) fn required(&self, position: usize) -> Result<&Value, Stop> {
+        match self.at(position) {
             Some(value) if value.is_missing() => Err(Stop::Undefined(String::new())),
             Some(value) => Ok(value),
             None => fault("an argument is missing"),
@@ -147,7 +147,7 @@ pub(crate) fn find(name: &str) -> Option<&'static Filter> {
     FILTERS.iter().find(|filter| filter.name == name)
 }
 
-fn escape(renderer: &mut Renderer<'_>, it: &Value, _: &CallArguments) -> Result<Value, Stop> {
+fn escape(renderer: &mut TemplateRenderer<'_>, it: &Value, _: &CallArguments) -> Result<Value, Stop> {
     match it {
         Value::Text(_, true) => Ok(it.clone()),
         it => Ok(Value::Text(escaped(&mut renderer.meter, it)?, true)),
@@ -164,7 +164,7 @@ fn made(meter: &mut Meter<'_>, text: String) -> Result<Value, Stop> {
 }
 
 /// Maps a text's letters; a letter becomes at most three.
-fn mapped(renderer: &mut Renderer<'_>, it: &Value, by: fn(&str) -> String) -> Result<Value, Stop> {
+fn mapped(renderer: &mut TemplateRenderer<'_>, it: &Value, by: fn(&str) -> String) -> Result<Value, Stop> {
     let text = it.to_text(&mut renderer.meter)?;
     renderer.meter.bytes(4 * text.len())?;
     made(&mut renderer.meter, by(&text))
@@ -192,7 +192,7 @@ fn capitalize(text: &str) -> String {
     })
 }
 
-fn replace(renderer: &mut Renderer<'_>, it: &Value, given: &CallArguments) -> Result<Value, Stop> {
+fn replace(renderer: &mut TemplateRenderer<'_>, it: &Value, given: &CallArguments) -> Result<Value, Stop> {
     let meter = &mut renderer.meter;
     let text = it.to_text(meter)?;
     let (from, to) = (given.required(0)?.to_text(meter)?, given.required(1)?.to_text(meter)?);
@@ -208,7 +208,7 @@ fn replace(renderer: &mut Renderer<'_>, it: &Value, given: &CallArguments) -> Re
     Ok(Value::Text(whole.text.into(), false))
 }
 
-fn length(renderer: &mut Renderer<'_>, it: &Value, _: &CallArguments) -> Result<Value, Stop> {
+fn length(renderer: &mut TemplateRenderer<'_>, it: &Value, _: &CallArguments) -> Result<Value, Stop> {
     match it {
         Value::Text(text, _) => {
             renderer.meter.bytes(text.len())?;
@@ -220,7 +220,7 @@ fn length(renderer: &mut Renderer<'_>, it: &Value, _: &CallArguments) -> Result<
     }
 }
 
-fn pairs(renderer: &mut Renderer<'_>, it: &Value) -> Result<Vec<Value>, Stop> {
+fn pairs(renderer: &mut TemplateRenderer<'_>, it: &Value) -> Result<Vec<Value>, Stop> {
     let Value::Map(map) = it else { return fault(format!("a {} has no pairs", it.kind())) };
     let mut pairs = Vec::new();
     for (key, value) in map.iter() {
@@ -230,7 +230,7 @@ fn pairs(renderer: &mut Renderer<'_>, it: &Value) -> Result<Vec<Value>, Stop> {
     Ok(pairs)
 }
 
-fn dictsort(renderer: &mut Renderer<'_>, it: &Value, given: &CallArguments) -> Result<Value, Stop> {
+fn dictsort(renderer: &mut TemplateRenderer<'_>, it: &Value, given: &CallArguments) -> Result<Value, Stop> {
     let place = usize::from(given.by_name("by").and_then(Value::text) == Some("value"));
     let mut keyed = Vec::new();
     for pair in pairs(renderer, it)? {
@@ -240,7 +240,7 @@ fn dictsort(renderer: &mut Renderer<'_>, it: &Value, given: &CallArguments) -> R
     by_key(renderer, keyed, given)
 }
 
-fn reverse(renderer: &mut Renderer<'_>, it: &Value, _: &CallArguments) -> Result<Value, Stop> {
+fn reverse(renderer: &mut TemplateRenderer<'_>, it: &Value, _: &CallArguments) -> Result<Value, Stop> {
     if let Value::Text(text, _) = it {
         renderer.meter.bytes(4 * text.len())?;
         return made(&mut renderer.meter, text.chars().rev().collect());
@@ -250,7 +250,7 @@ fn reverse(renderer: &mut Renderer<'_>, it: &Value, _: &CallArguments) -> Result
     Ok(items.iter().rev().cloned().collect::<Vec<_>>().into())
 }
 
-fn trim(renderer: &mut Renderer<'_>, it: &Value, given: &CallArguments) -> Result<Value, Stop> {
+fn trim(renderer: &mut TemplateRenderer<'_>, it: &Value, given: &CallArguments) -> Result<Value, Stop> {
     let text = it.to_text(&mut renderer.meter)?;
     renderer.meter.bytes(text.len())?;
     let Some(chars) = given.at(0) else { return made(&mut renderer.meter, text.trim().to_owned()) };
@@ -269,7 +269,7 @@ fn part(meter: &mut Meter<'_>, item: &Value, attribute: Option<&Value>) -> Resul
     }
 }
 
-fn join(renderer: &mut Renderer<'_>, it: &Value, given: &CallArguments) -> Result<Value, Stop> {
+fn join(renderer: &mut TemplateRenderer<'_>, it: &Value, given: &CallArguments) -> Result<Value, Stop> {
     let meter = &mut renderer.meter;
     let between = match given.either(0, "d") {
         Some(between) => between.to_text(meter)?,
@@ -289,7 +289,10 @@ fn join(renderer: &mut Renderer<'_>, it: &Value, given: &CallArguments) -> Resul
     Ok(Value::Text(whole.text.into(), false))
 }
 
-fn listed<'t>(renderer: &mut Renderer<'_>, parts: impl Iterator<Item = &'t str>) -> Result<Value, Stop> {
+fn listed<'t>(
+    renderer: &mut TemplateRenderer<'_>,
+    parts: impl Iterator<Item = &'t str>,
+) -> Result<Value, Stop> {
     let mut list = Vec::new();
     for part in parts {
         renderer.meter.element(list.len())?;
@@ -299,7 +302,7 @@ fn listed<'t>(renderer: &mut Renderer<'_>, parts: impl Iterator<Item = &'t str>)
     Ok(list.into())
 }
 
-fn split(renderer: &mut Renderer<'_>, it: &Value, given: &CallArguments) -> Result<Value, Stop> {
+fn split(renderer: &mut TemplateRenderer<'_>, it: &Value, given: &CallArguments) -> Result<Value, Stop> {
     let text = it.to_text(&mut renderer.meter)?;
     renderer.meter.bytes(4 * text.len())?;
     let most = given.at(1).and_then(Value::int).and_then(|it| usize::try_from(it).ok());
@@ -316,7 +319,7 @@ fn split(renderer: &mut Renderer<'_>, it: &Value, given: &CallArguments) -> Resu
 }
 
 /// Shortens to at most so many characters, including the end mark; between words, unless `killwords`.
-fn truncate(renderer: &mut Renderer<'_>, it: &Value, given: &CallArguments) -> Result<Value, Stop> {
+fn truncate(renderer: &mut TemplateRenderer<'_>, it: &Value, given: &CallArguments) -> Result<Value, Stop> {
     let text = it.to_text(&mut renderer.meter)?;
     renderer.meter.bytes(2 * text.len())?;
     let most = given.either(0, "length").map_or(Some(255), Value::int);
@@ -342,13 +345,13 @@ fn truncate(renderer: &mut Renderer<'_>, it: &Value, given: &CallArguments) -> R
     made(&mut renderer.meter, format!("{kept}{end}"))
 }
 
-fn lines(renderer: &mut Renderer<'_>, it: &Value, _: &CallArguments) -> Result<Value, Stop> {
+fn lines(renderer: &mut TemplateRenderer<'_>, it: &Value, _: &CallArguments) -> Result<Value, Stop> {
     let text = it.to_text(&mut renderer.meter)?;
     listed(renderer, text.lines())
 }
 
 #[allow(clippy::unnecessary_wraps, reason = "as all filters are")]
-fn default(_: &mut Renderer<'_>, it: &Value, given: &CallArguments) -> Result<Value, Stop> {
+fn default(_: &mut TemplateRenderer<'_>, it: &Value, given: &CallArguments) -> Result<Value, Stop> {
     let lax = given.at(1).is_some_and(Value::is_true);
     if it.is_undefined() || lax && !it.is_true() {
         Ok(given.at(0).cloned().unwrap_or_else(|| Value::from("")))
@@ -358,7 +361,7 @@ fn default(_: &mut Renderer<'_>, it: &Value, given: &CallArguments) -> Result<Va
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "checked before")]
-fn round(_: &mut Renderer<'_>, it: &Value, given: &CallArguments) -> Result<Value, Stop> {
+fn round(_: &mut TemplateRenderer<'_>, it: &Value, given: &CallArguments) -> Result<Value, Stop> {
     let digits = given.either(0, "precision").map_or(Some(0), Value::int);
     let Some(digits) = digits.and_then(|it| i32::try_from(it.clamp(-40, 40)).ok()) else {
         return fault("`round` counts digits by an integer");
@@ -396,7 +399,7 @@ fn round(_: &mut Renderer<'_>, it: &Value, given: &CallArguments) -> Result<Valu
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "as Rust casts: to the nearest that there is")]
-fn int(renderer: &mut Renderer<'_>, it: &Value, given: &CallArguments) -> Result<Value, Stop> {
+fn int(renderer: &mut TemplateRenderer<'_>, it: &Value, given: &CallArguments) -> Result<Value, Stop> {
     let base = given.either(1, "base").map_or(Some(10), Value::int);
     let base = base.and_then(|it| u32::try_from(it).ok()).filter(|it| (2..=36).contains(it));
     let Some(base) = base else { return fault("`int` has a base from 2 to 36") };
@@ -428,7 +431,7 @@ fn int(renderer: &mut Renderer<'_>, it: &Value, given: &CallArguments) -> Result
 }
 
 #[allow(clippy::cast_precision_loss, reason = "that is what a float is")]
-fn float(renderer: &mut Renderer<'_>, it: &Value, given: &CallArguments) -> Result<Value, Stop> {
+fn float(renderer: &mut TemplateRenderer<'_>, it: &Value, given: &CallArguments) -> Result<Value, Stop> {
     let found = match it {
         Value::Text(text, _) => {
             renderer.meter.bytes(4 * text.len())?;
@@ -448,7 +451,7 @@ fn float(renderer: &mut Renderer<'_>, it: &Value, given: &CallArguments) -> Resu
 }
 
 fn extreme(
-    renderer: &mut Renderer<'_>,
+    renderer: &mut TemplateRenderer<'_>,
     it: &Value,
     given: &CallArguments,
     replaces: fn(std::cmp::Ordering) -> bool,
@@ -471,7 +474,7 @@ fn extreme(
 
 /// Sorts by key, as the arguments say.
 fn by_key(
-    renderer: &mut Renderer<'_>,
+    renderer: &mut TemplateRenderer<'_>,
     keyed: Vec<(Value, Value)>,
     given: &CallArguments,
 ) -> Result<Value, Stop> {
@@ -484,7 +487,7 @@ fn by_key(
     Ok(items.into_iter().map(|(_, item)| item).collect::<Vec<_>>().into())
 }
 
-fn sort(renderer: &mut Renderer<'_>, it: &Value, given: &CallArguments) -> Result<Value, Stop> {
+fn sort(renderer: &mut TemplateRenderer<'_>, it: &Value, given: &CallArguments) -> Result<Value, Stop> {
     let paths = given.by_name("attribute").and_then(Value::text).unwrap_or_default();
     let several = paths.contains(',');
     let mut keyed = Vec::new();
@@ -510,7 +513,7 @@ fn sort(renderer: &mut Renderer<'_>, it: &Value, given: &CallArguments) -> Resul
     by_key(renderer, keyed, given)
 }
 
-fn unique(renderer: &mut Renderer<'_>, it: &Value, given: &CallArguments) -> Result<Value, Stop> {
+fn unique(renderer: &mut TemplateRenderer<'_>, it: &Value, given: &CallArguments) -> Result<Value, Stop> {
     let folded = !given.is("case_sensitive");
     let meter = &mut renderer.meter;
     let items = it.items(meter)?;
@@ -531,7 +534,7 @@ fn unique(renderer: &mut Renderer<'_>, it: &Value, given: &CallArguments) -> Res
     Ok(kept.collect::<Vec<_>>().into())
 }
 
-fn sum(renderer: &mut Renderer<'_>, it: &Value, given: &CallArguments) -> Result<Value, Stop> {
+fn sum(renderer: &mut TemplateRenderer<'_>, it: &Value, given: &CallArguments) -> Result<Value, Stop> {
     let mut sum = given.either(1, "start").cloned().unwrap_or(Value::Int(0));
     for item in it.items(&mut renderer.meter)?.iter() {
         renderer.meter.steps(1)?;
@@ -550,7 +553,7 @@ fn sum(renderer: &mut Renderer<'_>, it: &Value, given: &CallArguments) -> Result
 /// The elements that pass a test (without one: that are true). With `of`, the first argument names the attribute that
 /// is tested.
 fn select(
-    renderer: &mut Renderer<'_>,
+    renderer: &mut TemplateRenderer<'_>,
     it: &Value,
     given: &CallArguments,
     of: Option<()>,
@@ -583,7 +586,7 @@ fn select(
     Ok(kept.into())
 }
 
-fn map(renderer: &mut Renderer<'_>, it: &Value, given: &CallArguments) -> Result<Value, Stop> {
+fn map(renderer: &mut TemplateRenderer<'_>, it: &Value, given: &CallArguments) -> Result<Value, Stop> {
     let items = it.items(&mut renderer.meter)?;
     let mut made = Vec::new();
     if let Some(attribute) = given.by_name("attribute") {

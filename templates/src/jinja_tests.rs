@@ -2,7 +2,7 @@
 
 use crate::filters::CallArguments;
 use crate::meter::{Meter, Stop, fault};
-use crate::render::Renderer;
+use crate::render::TemplateRenderer;
 use crate::value::{Value, equal, order};
 
 /// A test of the template language.
@@ -10,13 +10,13 @@ pub(crate) struct TemplateTest {
     pub(crate) name: &'static str,
     /// The most arguments that it takes.
     pub(crate) most: usize,
-    pub(crate) holds: fn(&mut Renderer<'_>, &Value, &CallArguments) -> Result<bool, Stop>,
+    pub(crate) holds: fn(&mut TemplateRenderer<'_>, &Value, &CallArguments) -> Result<bool, Stop>,
 }
 
 const fn test(
     name: &'static str,
     most: usize,
-    holds: fn(&mut Renderer<'_>, &Value, &CallArguments) -> Result<bool, Stop>,
+    holds: fn(&mut TemplateRenderer<'_>, &Value, &CallArguments) -> Result<bool, Stop>,
 ) -> TemplateTest {
     TemplateTest { name, most, holds }
 }
@@ -81,12 +81,12 @@ pub(crate) fn find(name: &str) -> Option<&'static TemplateTest> {
     TESTS.iter().find(|test| test.name == name)
 }
 
-fn is_equal(renderer: &mut Renderer<'_>, it: &Value, given: &CallArguments) -> Result<bool, Stop> {
+fn is_equal(renderer: &mut TemplateRenderer<'_>, it: &Value, given: &CallArguments) -> Result<bool, Stop> {
     equal(&mut renderer.meter, it, given.required(0)?)
 }
 
 fn ordered(
-    renderer: &mut Renderer<'_>,
+    renderer: &mut TemplateRenderer<'_>,
     it: &Value,
     given: &CallArguments,
 ) -> Result<std::cmp::Ordering, Stop> {
@@ -94,7 +94,7 @@ fn ordered(
 }
 
 fn of_case(
-    renderer: &mut Renderer<'_>,
+    renderer: &mut TemplateRenderer<'_>,
     it: &Value,
     of: fn(char) -> bool,
     not: fn(char) -> bool,

@@ -33,7 +33,7 @@ pub use cache::TemplateCache;
 pub use failures::Failures;
 pub use meter::{MAX_ITEMS, MAX_TEXT, STEPS, TimeCheck};
 use meter::{Meter, Stop};
-use render::{Escape, Renderer};
+use render::{Escape, TemplateRenderer};
 use tree::{Stmt, Tells, TreeBuilder};
 use value::Value;
 
@@ -143,7 +143,7 @@ impl Template {
         }
         subset::check(text)?;
         let parsed = machinery::parse(text, "text", Default::default()).map_err(|error| {
-            let (line, column) = place(text, &error);
+            let (line, column) = error_position(text, &error);
             TemplateError { line, column, message: syntax_errors::in_words(&error, text) }
         })?;
         let mut builder = TreeBuilder::default();
@@ -180,7 +180,7 @@ impl Template {
         };
         match Meter::new(time_check) {
             Ok(meter) => {
-                let mut renderer = Renderer::new(meter, &data.0, limit.bytes, self.escape);
+                let mut renderer = TemplateRenderer::new(meter, &data.0, limit.bytes, self.escape);
                 let text = renderer.render(&self.body).map_err(failed);
                 (text, renderer.meter.used())
             }
@@ -219,7 +219,7 @@ fn position(text: &str, at: usize) -> (usize, usize) {
     (line, column)
 }
 
-fn place(text: &str, error: &minijinja::Error) -> (Option<usize>, Option<usize>) {
+fn error_position(text: &str, error: &minijinja::Error) -> (Option<usize>, Option<usize>) {
     match error.range() {
         Some(range) => {
             let (line, column) = position(text, range.start);

@@ -11,7 +11,7 @@ use crate::tree::{Args, Arithmetic, CompareOp, Expr, For, LoopTarget, Name, Stmt
 use crate::value::{Number, UNDEFINED, Value, equal, order};
 
 /// The state of one rendering.
-pub(crate) struct Renderer<'a> {
+pub(crate) struct TemplateRenderer<'a> {
     pub(crate) meter: Meter<'a>,
     data: &'a Value,
     locals: Vec<(Name, Value)>,
@@ -36,7 +36,7 @@ struct LoopState {
     changed: Option<Vec<Value>>,
 }
 
-impl<'a> Renderer<'a> {
+impl<'a> TemplateRenderer<'a> {
     pub(crate) fn new(meter: Meter<'a>, data: &'a Value, limit: usize, escape: Escape) -> Self {
         Self { meter, data, locals: Vec::new(), loops: Vec::new(), out: BoundedText::output(limit), escape }
     }

@@ -93,9 +93,9 @@ pub(crate) struct NotInSubset {
     pub(crate) message: String,
 }
 
-type Built<T> = Result<T, NotInSubset>;
+type TreeResult<T> = Result<T, NotInSubset>;
 
-fn refused<T>(span: Span, message: impl Into<String>) -> Built<T> {
+fn refused<T>(span: Span, message: impl Into<String>) -> TreeResult<T> {
     Err(NotInSubset { at: span.start_offset as usize, message: message.into() })
 }
 
@@ -130,18 +130,18 @@ fn written<'a>(expr: &ast::Expr<'a>) -> Option<&'a str> {
 }
 
 impl TreeBuilder {
-    pub(crate) fn template(&mut self, stmt: &ast::Stmt<'_>) -> Built<Vec<Stmt>> {
+    pub(crate) fn template(&mut self, stmt: &ast::Stmt<'_>) -> TreeResult<Vec<Stmt>> {
         match stmt {
             ast::Stmt::Template(template) => self.body(&template.children),
             other => Ok(vec![self.stmt(other)?]),
         }
     }
 
-    fn body(&mut self, stmts: &[ast::Stmt<'_>]) -> Built<Vec<Stmt>> {
+    fn body(&mut self, stmts: &[ast::Stmt<'_>]) -> TreeResult<Vec<Stmt>> {
         stmts.iter().map(|stmt| self.stmt(stmt)).collect()
     }
 
-    fn deeper<T>(&mut self, span: Span, read: impl FnOnce(&mut Self) -> Built<T>) -> Built<T> {
+    fn deeper<T>(&mut self, span: Span, read: impl FnOnce(&mut Self) -> TreeResult<T>) -> TreeResult<T> {
         if self.depth >= MAX_DEPTH {
             return refused(span, format!("nested deeper than {MAX_DEPTH}, which is not allowed"));
         }
@@ -156,7 +156,7 @@ impl TreeBuilder {
         name.into()
     }
 
-    fn stmt(&mut self, stmt: &ast::Stmt<'_>) -> Built<Stmt> {
+    fn stmt(&mut self, stmt: &ast::Stmt<'_>) -> TreeResult<Stmt> {
         self.weight += size_of::<Stmt>();
         match stmt {
             ast::Stmt::EmitRaw(raw) => {
@@ -190,7 +190,7 @@ impl TreeBuilder {
         }
     }
 
-    fn target(&mut self, target: &ast::Expr<'_>) -> Built<LoopTarget> {
+    fn target(&mut self, target: &ast::Expr<'_>) -> TreeResult<LoopTarget> {
         self.weight += size_of::<LoopTarget>();
         let each = match target {
             ast::Expr::Var(var) => return Ok(LoopTarget::Name(self.name(var.id))),
@@ -199,24 +199,24 @@ impl TreeBuilder {
             other => return refused(other.span(), "what `for` sets is not a name"),
         };
         self.deeper(target.span(), |it| {
-            Ok(LoopTarget::Each(each.iter().map(|part| it.target(part)).collect::<Built<_>>()?))
+            Ok(LoopTarget::Each(each.iter().map(|part| it.target(part)).collect::<TreeResult<_>>()?))
         })
     }
 
-    fn expr(&mut self, expr: &ast::Expr<'_>) -> Built<Expr> {
+    fn expr(&mut self, expr: &ast::Expr<'_>) -> TreeResult<Expr> {
         self.weight += size_of::<Expr>();
         self.deeper(expr.span(), |it| it.expr_here(expr))
     }
 
-    fn boxed(&mut self, expr: &ast::Expr<'_>) -> Built<Box<Expr>> {
+    fn boxed(&mut self, expr: &ast::Expr<'_>) -> TreeResult<Box<Expr>> {
         Ok(Box::new(self.expr(expr)?))
     }
 
-    fn two(&mut self, left: &ast::Expr<'_>, right: &ast::Expr<'_>) -> Built<Box<(Expr, Expr)>> {
+    fn two(&mut self, left: &ast::Expr<'_>, right: &ast::Expr<'_>) -> TreeResult<Box<(Expr, Expr)>> {
         Ok(Box::new((self.expr(left)?, self.expr(right)?)))
     }
 
-    fn expr_here(&mut self, expr: &ast::Expr<'_>) -> Built<Expr> {
+    fn expr_here(&mut self, expr: &ast::Expr<'_>) -> TreeResult<Expr> {
         Ok(match expr {
             ast::Expr::Var(var) => {
                 self.tells.over |= TELLING.contains(&var.id);
@@ -232,10 +232,10 @@ impl TreeBuilder {
                 Expr::Slice(self.boxed(&it.expr)?, Box::new(bounds))
             }
             ast::Expr::List(it) => {
-                Expr::List(it.items.iter().map(|item| self.expr(item)).collect::<Built<_>>()?)
+                Expr::List(it.items.iter().map(|item| self.expr(item)).collect::<TreeResult<_>>()?)
             }
             ast::Expr::Tuple(it) => {
-                Expr::List(it.items.iter().map(|item| self.expr(item)).collect::<Built<_>>()?)
+                Expr::List(it.items.iter().map(|item| self.expr(item)).collect::<TreeResult<_>>()?)
             }
             ast::Expr::UnaryOp(it) => match it.op {
                 ast::UnaryOpKind::Not => Expr::Not(self.boxed(&it.expr)?),
@@ -286,7 +286,7 @@ impl TreeBuilder {
         })
     }
 
-    fn operator(&mut self, it: &ast::BinOp<'_>, span: Span) -> Built<Expr> {
+    fn operator(&mut self, it: &ast::BinOp<'_>, span: Span) -> TreeResult<Expr> {
         use ast::BinOpKind as Kind;
         let compared = |how, (left, right): (Expr, Expr)| Expr::Compare(Box::new(left), vec![(how, right)]);
         let two = self.two(&it.left, &it.right)?;
@@ -310,7 +310,7 @@ impl TreeBuilder {
         })
     }
 
-    fn call(&mut self, it: &ast::Call<'_>, span: Span) -> Built<Expr> {
+    fn call(&mut self, it: &ast::Call<'_>, span: Span) -> TreeResult<Expr> {
         match &it.expr {
             ast::Expr::Var(name) if name.id == "range" => {
                 Ok(Expr::Range(self.args("range", &it.args, 3, &[], span)?))
@@ -339,7 +339,7 @@ impl TreeBuilder {
         most: usize,
         known: &[&str],
         span: Span,
-    ) -> Built<Args> {
+    ) -> TreeResult<Args> {
         let mut read = Args::default();
         for arg in args {
             match arg {
@@ -365,7 +365,7 @@ impl TreeBuilder {
         Ok(read)
     }
 
-    fn constant(&mut self, value: &minijinja::Value, span: Span) -> Built<Expr> {
+    fn constant(&mut self, value: &minijinja::Value, span: Span) -> TreeResult<Expr> {
         let read = match value.kind() {
             ValueKind::Undefined => UNDEFINED,
             ValueKind::None => Value::None,

@@ -13,7 +13,7 @@ use uuid::Uuid;
 pub struct Config {
     /// What to do.
     #[command(subcommand)]
-    pub work: Work,
+    pub kind: WorkerKind,
     /// Address of the hub, such as <https://belfry-hub.belfry-system.svc:8443>
     #[arg(
         long,
@@ -31,35 +31,35 @@ pub struct Config {
     /// File with the service-account token for the hub, read at every call
     #[arg(long, env = "BELFRY_TOKEN_FILE", global = true, default_value = "/var/run/belfry/token/token")]
     pub token_file: PathBuf,
-    /// PEM of the authority of the hub's certificate, where it is a private one
+    /// PEM file with the private authority of the hub's certificate, if it has one
     #[arg(long, env = "BELFRY_HUB_CA_FILE", global = true)]
     pub hub_ca_file: Option<PathBuf>,
     /// Root of the mounted Secret and `ConfigMap` keys
     #[arg(long, env = "BELFRY_FILES", global = true, default_value = "/var/run/belfry/files")]
     pub files: PathBuf,
-    /// The keys that this pod mounts, if they are there, as hashes of their paths below the root; any when absent
+    /// Hashes of the paths below the root of all keys that this pod mounts; without this flag it mounts every key
     #[arg(long, env = "BELFRY_MOUNTED", global = true, value_delimiter = ',')]
     pub mounted: Option<Vec<String>>,
     /// Where to answer /healthz, /readyz and /metrics
     #[arg(long, env = "BELFRY_LISTEN", global = true, default_value = "0.0.0.0:9090")]
     pub listen: SocketAddr,
-    /// What to log, as tracing's `EnvFilter` has it
+    /// What to log, as a filter of tracing's `EnvFilter`
     #[arg(long, env = "BELFRY_LOG", global = true, default_value = "info")]
     pub log: String,
     /// Refuse to connect to private addresses for tenants (RFC 1918, RFC 4193, RFC 6598)
     #[arg(long, env = "BELFRY_DENY_PRIVATE", global = true, default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     pub deny_private: bool,
-    /// Ranges of addresses to refuse besides
+    /// Further ranges of addresses to refuse
     #[arg(long, env = "BELFRY_DENIED_RANGES", global = true, value_delimiter = ',')]
     pub denied_ranges: Vec<AddressRange>,
-    /// Ranges of addresses to allow all the same; of a range to refuse and one to allow the longer prefix counts
+    /// Ranges of addresses to allow although they are refused otherwise; the range with the longer prefix wins
     #[arg(long, env = "BELFRY_ALLOWED_RANGES", global = true, value_delimiter = ',')]
     pub allowed_ranges: Vec<AddressRange>,
 }
 
 /// What a worker does.
 #[derive(Debug, Clone, Subcommand)]
-pub enum Work {
+pub enum WorkerKind {
     /// Read a Kafka source, match and count its records
     Consume {
         /// The source's key

@@ -29,12 +29,12 @@ use supervisor::ReaderSupervisor;
 
 /// How long a poll for the plan may wait.
 const PLAN_WAIT: Duration = Duration::from_secs(30);
-/// The hub forgets a report after a minute.
+/// How often an unchanged report is repeated; the hub forgets it after a minute.
 const REPORT_EVERY: Duration = Duration::from_secs(20);
 /// After this long in one round the reader is reported as stuck. Liveness restarts the pod later, at the same record.
 const STUCK: Duration = Duration::from_mins(1);
 /// How often the files with the source's credentials are checked for changes.
-const LOOK: Duration = Duration::from_secs(2);
+const CHECK_FILES: Duration = Duration::from_secs(2);
 
 /// Runs until [`Context::stop`].
 pub async fn run(context: Context, source: String) -> anyhow::Result<()> {
@@ -43,7 +43,7 @@ pub async fn run(context: Context, source: String) -> anyhow::Result<()> {
     let poller = tokio::spawn(poll_plans(context.clone(), source.clone(), plans));
     let reporter = tokio::spawn(report(context.clone(), source.clone(), status.clone()));
     let mut supervisor = ReaderSupervisor::new(&context, &source, &status);
-    let mut look = tokio::time::interval(LOOK);
+    let mut check_files = tokio::time::interval(CHECK_FILES);
     loop {
         tokio::select! {
             plan = planned.recv() => supervisor.set_plan(plan.context("the poll for the plan ended")?).await,
@@ -51,7 +51,7 @@ pub async fn run(context: Context, source: String) -> anyhow::Result<()> {
                 Ended::Stalled => supervisor.restart_reader().await?,
                 Ended::Stopped => return Err(anyhow::anyhow!("the reader ended")),
             },
-            _ = look.tick(), if supervisor.has_files() => { supervisor.check_credentials().await; }
+            _ = check_files.tick(), if supervisor.has_files() => { supervisor.check_credentials().await; }
             () = context.stop.cancelled() => break,
         }
     }

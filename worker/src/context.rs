@@ -14,7 +14,7 @@ use crate::health::Health;
 /// What all kinds of worker share. Cheap to clone.
 #[derive(Clone)]
 pub struct Context {
-    /// Flags.
+    /// The worker's flags.
     pub config: Arc<Config>,
     /// The hub's client.
     pub hub: Client,

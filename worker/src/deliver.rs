@@ -1,4 +1,4 @@
-//! Makes attempts of deliveries: `send` the first ones, `retry` the others.
+//! `send` and `retry`: make attempts of deliveries, `send` the first ones and `retry` the others.
 //!
 //! ```text
 //! claims  --tasks-->  attempts (up to 512 claimed)  --outcomes-->  reporter --> hub
@@ -41,7 +41,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::context::Context;
-use crate::kafka::Tokens;
+use crate::kafka::KafkaTokens;
 use kafka::Producers;
 use metrics::DeliveryMetrics;
 
@@ -69,7 +69,7 @@ const DEFAULT_LIMITS: DeliveryLimits = DeliveryLimits {
     report_reserve: Duration::from_secs(5),
 };
 
-/// What the attempts share.
+/// What all attempts share.
 struct Tools {
     kit: Kit,
     renderer: render::Renderer,
@@ -77,7 +77,7 @@ struct Tools {
     failures: Mutex<Failures<Uuid>>,
     metrics: DeliveryMetrics,
     /// Channels for which a file is missing here. This worker claims nothing for them.
-    lacking: Mutex<BTreeSet<Uuid>>,
+    lacking_files: Mutex<BTreeSet<Uuid>>,
     /// The id of this process, which tells the hub that it is not the one before it in the same pod.
     session: Uuid,
     /// Tasks that were claimed and whose outcome the hub has not taken yet.
@@ -100,8 +100,8 @@ impl Tools {
         }
     }
 
-    fn lacking(&self) -> MutexGuard<'_, BTreeSet<Uuid>> {
-        self.lacking.lock().unwrap_or_else(PoisonError::into_inner)
+    fn channels_lacking_files(&self) -> MutexGuard<'_, BTreeSet<Uuid>> {
+        self.lacking_files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The channels whose templates failed recently, with the fault in words.
@@ -121,13 +121,13 @@ pub async fn run(context: Context, pool: Pool) -> anyhow::Result<()> {
 async fn run_with(context: Context, pool: Pool, guard: Guard, limits: DeliveryLimits) {
     let metrics = context.health.register(DeliveryMetrics::register);
     let (http, files) = (Arc::new(Http::new(guard)), Files::new(&context.config.files));
-    let producers = Producers::new(Tokens::new(Arc::clone(&http)), files.clone());
+    let producers = Producers::new(KafkaTokens::new(Arc::clone(&http)), files.clone());
     let tools = Arc::new(Tools {
         kit: Kit::new(http, files, Box::new(producers)),
         renderer: render::Renderer::default(),
         failures: Mutex::default(),
         metrics,
-        lacking: Mutex::default(),
+        lacking_files: Mutex::default(),
         session: session(),
         unreported: AtomicUsize::new(0),
         give_up: CancellationToken::new(),

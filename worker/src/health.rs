@@ -1,4 +1,4 @@
-//! `/healthz`, `/readyz` and `/metrics`.
+//! The probes `/healthz` and `/readyz`, and `/metrics`.
 //!
 //! A separate thread answers them, so a slow record or text does not delay them. The worker is alive if every watched loop
 //! finished a round within its bound; a loop that hangs gets the pod restarted. Bounds are well above what a round may take
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_loop_that_stops_coming_round_is_stuck_until_it_does() {
+    fn a_loop_without_a_beat_is_stuck_until_its_next_one() {
         let health = Health::new(Registry::default());
         let beat = health.watch("loop", Duration::ZERO);
         while health.stuck().is_empty() {

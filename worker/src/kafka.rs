@@ -13,12 +13,12 @@ mod native;
 mod tokens;
 
 pub use access::{ClusterAccess, unusable};
-pub use broker::{Broker, Ends, TopicState};
-pub use consumer::{Consumer, ConsumerNotice, Rebalance};
+pub use broker::{Broker, PartitionEnds, TopicState};
+pub use consumer::{ConsumerNotice, GroupConsumer, Rebalance};
 pub use dead_letters::{DeadLetterRecord, DeadLetterWriter, MAX_HOPS};
 pub use monitor::{BrokerFault, ClientMonitor, FaultKind, NO_ANSWER};
 pub use native::{Fetched, FetchedRecord};
-pub use tokens::{Token, Tokens};
+pub use tokens::{KafkaToken, KafkaTokens};
 
 /// Settings that every client shares: a broker that comes back is noticed within seconds.
 fn client_config(access: &ClusterAccess, name: &str) -> rdkafka::ClientConfig {

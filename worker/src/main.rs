@@ -14,7 +14,7 @@ mod remind;
 use clap::Parser;
 use protocol::messages::Pool;
 
-use config::{Config, Work};
+use config::{Config, WorkerKind};
 use context::Context;
 
 #[global_allocator]
@@ -38,16 +38,16 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn run_worker(config: Config) -> anyhow::Result<()> {
-    let work = config.work.clone();
+    let kind = config.kind.clone();
     let context = Context::new(config)?;
     context.stop_on_signals()?;
     let _probes = health::serve(&context)?;
-    match work {
-        Work::Send | Work::Retry => {
-            let pool = if matches!(work, Work::Send) { Pool::Send } else { Pool::Retry };
+    match kind {
+        WorkerKind::Send | WorkerKind::Retry => {
+            let pool = if matches!(kind, WorkerKind::Send) { Pool::Send } else { Pool::Retry };
             deliver::run(context, pool).await
         }
-        Work::Consume { source } => consume::run(context, source).await,
-        Work::Remind { schedule } => remind::run(context, schedule).await,
+        WorkerKind::Consume { source } => consume::run(context, source).await,
+        WorkerKind::Remind { schedule } => remind::run(context, schedule).await,
     }
 }

@@ -14,7 +14,7 @@ const GROUPS: u64 = 20_000;
 const WIDTH: i64 = 5_000;
 
 #[derive(Clone, Copy)]
-struct Seen {
+struct GroupCount {
     count: i64,
     first: (i64, i64),
     last: (i64, i64),
@@ -23,7 +23,7 @@ struct Seen {
 pub(crate) fn figures() {
     let engine = engine(["record.n > 0".to_owned()], &[("user", "record.user")]);
     let mut partition = PartitionFold::default();
-    let mut expected: BTreeMap<(String, i64), Seen> = BTreeMap::new();
+    let mut expected: BTreeMap<(String, i64), GroupCount> = BTreeMap::new();
     let dice = &mut Dice(11);
     for offset in 0..EVENTS as i64 {
         let (user, n) = (dice.below(GROUPS), dice.below(3));
@@ -32,8 +32,11 @@ pub(crate) fn figures() {
         engine.add(&mut partition, &raw(value.as_bytes(), offset, at)).decoded().unwrap();
         if n > 0 {
             let key = (format!("u{user}"), at.div_euclid(WIDTH) * WIDTH);
-            let seen =
-                expected.entry(key).or_insert(Seen { count: 0, first: (at, offset), last: (at, offset) });
+            let seen = expected.entry(key).or_insert(GroupCount {
+                count: 0,
+                first: (at, offset),
+                last: (at, offset),
+            });
             seen.count += 1;
             seen.first = seen.first.min((at, offset));
             seen.last = seen.last.max((at, offset));

@@ -3,7 +3,7 @@
 
 use std::hint::black_box;
 
-use alerting::fold::{Engine, PartitionFold};
+use alerting::fold::{PartitionFold, RuleSet};
 
 use crate::records::{Dice, raw};
 use crate::rules::engine;
@@ -49,7 +49,7 @@ fn measure(groups: usize, text: usize) {
     let records: Vec<Vec<u8>> =
         (0..TURN * (TURNS + 1)).map(|_| value(dice.below(groups as u64), text)).collect();
     let size = value(0, text).len();
-    let mut memory = Memory::new(groups, size, dice);
+    let mut memory = MemoryTraffic::new(groups, size, dice);
     // Not the same groups in the same turn: the second task would find them in the processor's cache.
     let (mut counted, mut passed) = (records.chunks(TURN), records.chunks(TURN).rev());
     let mut offset = 2 * groups;
@@ -91,19 +91,19 @@ fn measure(groups: usize, text: usize) {
     }
 }
 
-fn add(engine: &Engine, partition: &mut PartitionFold, value: &[u8], offset: usize) {
+fn add(engine: &RuleSet, partition: &mut PartitionFold, value: &[u8], offset: usize) {
     black_box(engine.add(partition, &raw(value, offset as i64, 1_000)).decoded().unwrap());
 }
 
 /// As much memory as the groups take, without the groups: a table of places (eight bytes each, more than twice as many
 /// as groups), and at each place the bytes of a record, a key and nine numbers.
-struct Memory {
+struct MemoryTraffic {
     table: Vec<u64>,
     bytes: Vec<u8>,
     each: usize,
 }
 
-impl Memory {
+impl MemoryTraffic {
     fn new(groups: usize, size: usize, dice: &mut Dice) -> Self {
         let each = (size + LABEL + 2 + 12 + 36).next_multiple_of(8);
         let table = (0..(2 * groups).next_power_of_two()).map(|_| dice.below(groups as u64)).collect();

@@ -1,5 +1,5 @@
-//! Measures the engine on this machine, as ratios within one run: `cargo run --release -p belfry-alerting --example
-//! figures`.
+//! Measures the engine on this machine, as ratios within one run:
+//! `cargo run --release -p belfry-alerting --example figures`.
 //!
 //! The compared tasks take turns within one process, and the median turn counts. An argument runs one part alone:
 //! `decode`, `formats`, `match`, `rules`, `fold` or `brute`.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::hint::black_box;
 
-use alerting::fold::{Engine, PartitionFold};
+use alerting::fold::{PartitionFold, RuleSet};
 use domain::{Condition, Millis, Reading, RulePlan, Severity, Source, StartFrom};
 use uuid::Uuid;
 
@@ -33,13 +33,13 @@ pub(crate) fn plan(matches: &str, group_by: &[(&str, &str)]) -> RulePlan {
     }
 }
 
-pub(crate) fn engine(expressions: impl IntoIterator<Item = String>, group_by: &[(&str, &str)]) -> Engine {
+pub(crate) fn engine(expressions: impl IntoIterator<Item = String>, group_by: &[(&str, &str)]) -> RuleSet {
     let plans: Vec<(Uuid, RulePlan)> = expressions
         .into_iter()
         .enumerate()
         .map(|(at, matches)| (Uuid::from_u128(at as u128 + 1), plan(&matches, group_by)))
         .collect();
-    let (engine, problems) = Engine::new(&Reading::default(), plans.iter().map(|(uid, plan)| (*uid, plan)));
+    let (engine, problems) = RuleSet::new(&Reading::default(), plans.iter().map(|(uid, plan)| (*uid, plan)));
     assert!(problems.is_empty(), "{problems:?}");
     engine
 }
@@ -65,7 +65,7 @@ pub(crate) fn figures() {
     println!("rules, ns a record (decode, match, count)             1 rule   1,000 rules   ratio");
     for (kind, rule) in KINDS {
         let (one, many) = (engine([rule(7)], &[]), engine((0..1_000).map(rule), &[]));
-        let run = |engine: &Engine, partition: &mut PartitionFold| {
+        let run = |engine: &RuleSet, partition: &mut PartitionFold| {
             for (offset, line) in lines.iter().enumerate() {
                 black_box(engine.add(partition, &raw(line, offset as i64, 1_000)).decoded().unwrap());
             }

@@ -22,12 +22,12 @@ pub struct GroupDecisions {
     /// What was decided.
     pub decisions: Vec<Decision>,
     /// The boundary up to which all is decided now.
-    pub to: i64,
+    pub decided_to: i64,
     /// Buckets that start before this instant do not matter any more.
-    pub keep: i64,
+    pub keep_from: i64,
     /// The first boundary at which there is something to do without a further record; `None` if the group waits for
     /// one.
-    pub next: Option<i64>,
+    pub next_due: Option<i64>,
     /// Whether nothing of the group is worth keeping.
     pub is_over: bool,
 }
@@ -48,22 +48,28 @@ pub fn decide(
     // A count may belong to a bucket before anything that was decided; before that bucket there were no records.
     let from = decided.unwrap_or_else(|| first.min(observed.unwrap_or(to)).min(to));
     let (decisions, to) = advance_at_most(params, state, buckets, observed, (from, to), most);
-    let keep = params.keep_from(to);
-    let kept = buckets.split_at(buckets.partition_point(|bucket| bucket.start_ms < keep)).1;
+    let keep_from = params.keep_from(to);
+    let kept = buckets.split_at(buckets.partition_point(|bucket| bucket.start_ms < keep_from)).1;
     if kept.is_empty() && state.is_blank() {
-        return GroupDecisions { decisions, to, keep, next: None, is_over: true };
+        return GroupDecisions { decisions, decided_to: to, keep_from, next_due: None, is_over: true };
     }
     // When its last bucket leaves the window, there is something to remove.
     let empty = kept.last().map(|bucket| params.left_at(bucket.start_ms));
     let change = next_due(params, state, kept, observed, to);
-    GroupDecisions { decisions, to, keep, next: [change, empty].into_iter().flatten().min(), is_over: false }
+    GroupDecisions {
+        decisions,
+        decided_to: to,
+        keep_from,
+        next_due: [change, empty].into_iter().flatten().min(),
+        is_over: false,
+    }
 }
 
 impl RuleParams {
     /// The boundary up to which a rule can be decided now, if it is later than `decided`. The slowest partition
     /// determines it, and there is none until every partition has reported its progress. It is not after `surveyed`, up
     /// to where it is known that there are no other partitions.
-    pub fn moved(
+    pub fn next_decided_to(
         &self,
         decided: Option<i64>,
         progress: impl Iterator<Item = Option<i64>>,
@@ -98,7 +104,7 @@ impl Decision {
 
     /// The record that texts call `record`: the decision's `own`, else the `last` of its window. For a resolution whose
     /// window has none, the one of the decision `before`.
-    pub fn speaks_of<S>(&self, own: Option<S>, last: Option<S>, before: Option<S>) -> Option<S> {
+    pub fn shown_record<S>(&self, own: Option<S>, last: Option<S>, before: Option<S>) -> Option<S> {
         let shown = own.or(last);
         if self.kind == AlertKind::Resolved { shown.or(before) } else { shown }
     }

@@ -70,7 +70,7 @@ pub struct RuleParams {
     notify_resolved: bool,
     allowed_lateness: i64,
     /// Each boundary at which the condition holds is a notification of its own.
-    each: bool,
+    notifies_each_boundary: bool,
     kept: usize,
 }
 
@@ -96,7 +96,7 @@ impl RuleParams {
             resolve_after: said.unwrap_or(lasts),
             notify_resolved: plan.resolve.is_some_and(|resolve| resolve.notify),
             allowed_lateness: plan.allowed_lateness.0,
-            each: window.is_none() && alone,
+            notifies_each_boundary: window.is_none() && alone,
             kept: crate::values::values_kept(&plan.condition),
         })
     }
@@ -284,7 +284,7 @@ fn step(params: &RuleParams, state: &mut GroupState, window: &WindowSums<'_>) ->
                 count: window.count,
                 false_since_ms: None,
             };
-            if !params.each {
+            if !params.notifies_each_boundary {
                 state.episode = Some(episode.clone());
             }
             (AlertKind::Firing, episode)

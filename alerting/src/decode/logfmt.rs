@@ -152,10 +152,10 @@ fn byte(bytes: &[u8], at: &mut usize) -> Option<char> {
         _ => return Some(char::REPLACEMENT_CHARACTER),
     };
     let (mut all, mut end) = ([first, 0, 0, 0], *at);
-    for place in all.iter_mut().take(len).skip(1) {
+    for byte in all.iter_mut().take(len).skip(1) {
         // If no escaped byte follows, the byte stays zero, which belongs to no multi-byte character.
         if bytes.get(end..).is_some_and(|rest| rest.starts_with(b"\\x")) {
-            *place = hex(bytes, end + 2, 2)? as u8;
+            *byte = hex(bytes, end + 2, 2)? as u8;
             end += 4;
         }
     }

@@ -149,13 +149,13 @@ impl Builder<'_> {
             *entry = TapeEntry::Map { len: map.len, end, sorted: 0 };
         }
         if map.twice || map.len > SMALL {
-            self.settle(map, end, source);
+            self.resolve_duplicates(map, end, source);
         }
     }
 
     /// Shadows all but the last of equal names, and sorts the names of a large map.
     #[cold]
-    fn settle(&mut self, map: &OpenMap, end: u32, source: &str) {
+    fn resolve_duplicates(&mut self, map: &OpenMap, end: u32, source: &str) {
         let document = &mut *self.document;
         let mut names = Vec::with_capacity(map.len as usize);
         let mut at = map.at as u32 + 1;

@@ -51,7 +51,7 @@ impl From<Count> for Aggregate {
 
 impl Aggregate {
     /// Adds the aggregate of other records of the same (rule, group, bucket). `kept` is the rule's
-    /// [`values_kept`](crate::values::values_kept).
+    /// [`values_kept`].
     pub fn merge(&mut self, other: Self, kept: usize) {
         self.count += other.count;
         if other.first.at < self.first.at {

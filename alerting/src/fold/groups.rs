@@ -44,12 +44,12 @@ pub(super) struct Groups {
     firsts: Records,
     /// Randomly seeded, so that nobody can choose keys with the same hash.
     hasher: FixedState,
-    queue: RecordQueue,
+    queue: CountQueue,
 }
 
 /// Records that are not counted yet, in the order in which they came.
 #[derive(Debug, Default)]
-struct RecordQueue {
+struct CountQueue {
     waiting: Vec<QueuedRecord>,
     /// How many of them have already been counted.
     done: usize,
@@ -92,7 +92,7 @@ impl Default for Groups {
             entries: Entries::default(),
             firsts: Records::default(),
             hasher: FixedState::with_seed(RandomState::new().hash_one(0)),
-            queue: RecordQueue::default(),
+            queue: CountQueue::default(),
         }
     }
 }
@@ -117,11 +117,11 @@ impl Groups {
     /// Queues a record to be counted for a key, and to be kept if it is the key's first or last.
     pub(super) fn count(&mut self, key: &[u8], at: RecordOrder, record: &[u8]) -> Result<(), Full> {
         if self.queue.waiting.len() >= WAITING || self.queue.bytes.len() >= WAITING_BYTES {
-            self.settle()?;
+            self.count_queued()?;
         }
         let mut hasher = self.hasher.build_hasher();
         hasher.write(key);
-        let RecordQueue { waiting, bytes, .. } = &mut self.queue;
+        let CountQueue { waiting, bytes, .. } = &mut self.queue;
         let hash = (hasher.finish() >> 32) as u32;
         let start = bytes.len() as u32;
         bytes.extend_from_slice(key);
@@ -132,9 +132,9 @@ impl Groups {
     }
 
     /// Counts the queued records.
-    pub(super) fn settle(&mut self) -> Result<(), Full> {
+    pub(super) fn count_queued(&mut self) -> Result<(), Full> {
         let mut queue = std::mem::take(&mut self.queue);
-        let places = self.fetch(&queue);
+        let places = self.prefetch(&queue);
         while let Some(next) = queue.waiting.get(queue.done) {
             let (key, record) = next.split(&queue.bytes);
             let place = places.get(queue.done).copied().unwrap_or(NONE);
@@ -155,7 +155,7 @@ impl Groups {
     /// The places of the queued records' entries, as far as the hashes tell. Reads a little of everything that counting
     /// will touch, one step for all records before the next, so that the processor waits for many cache lines at once:
     /// first the slots, then the heads (which also resolves their pages), then every line of the entries.
-    fn fetch(&self, queue: &RecordQueue) -> [u32; WAITING] {
+    fn prefetch(&self, queue: &CountQueue) -> [u32; WAITING] {
         let slots = queue.waiting.iter().map(|waiting| self.table.at(waiting.hash, 0).hash);
         std::hint::black_box(slots.fold(0, |read, next| read ^ next));
         let mut places = [NONE; WAITING];
@@ -184,7 +184,7 @@ impl Groups {
             Some((place, entries.head_of_key(place, key)?))
         });
         match found {
-            Some((place, head)) => self.again(next, place, head, record),
+            Some((place, head)) => self.count_again(next, place, head, record),
             None => self.insert(next, key, record),
         }
     }
@@ -206,7 +206,7 @@ impl Groups {
         Some(())
     }
 
-    fn again(&mut self, next: &QueuedRecord, place: u32, old: Head, record: &[u8]) -> Option<()> {
+    fn count_again(&mut self, next: &QueuedRecord, place: u32, old: Head, record: &[u8]) -> Option<()> {
         let mut new = Head { count: old.count.checked_add(1)?, ..old };
         if next.at < old.first {
             new.first = next.at;
@@ -218,7 +218,7 @@ impl Groups {
                 new.first_record = self.firsts.put(NONE, first)?;
             }
             if !self.entries.put(place, &mut new, record) {
-                return self.renew(next, place, new, record);
+                return self.move_entry(next, place, new, record);
             }
         }
         self.entries.set(place, &new)
@@ -226,11 +226,11 @@ impl Groups {
 
     /// Moves a key to a new entry, because a record does not fit into its old one.
     #[cold]
-    fn renew(&mut self, next: &QueuedRecord, place: u32, new: Head, record: &[u8]) -> Option<()> {
+    fn move_entry(&mut self, next: &QueuedRecord, place: u32, new: Head, record: &[u8]) -> Option<()> {
         let old = self.entries.head(place)?;
         let key = self.entries.parts(place, &old)?.0.to_vec();
-        let renewed = self.entries.push(new, &key, record)?;
-        self.table.put(Slot { hash: next.hash, place: renewed }, place);
+        let new_place = self.entries.push(new, &key, record)?;
+        self.table.put(Slot { hash: next.hash, place: new_place }, place);
         self.entries.set(place, &Head { count: 0, ..old })
     }
 
@@ -270,7 +270,7 @@ mod tests {
                 groups.count(&key, at, &record).unwrap();
                 expected.entry(key).or_default().push((at, record));
             }
-            groups.settle().unwrap();
+            groups.count_queued().unwrap();
             prop_assert_eq!(groups.iter().count(), expected.len());
             for group in groups.iter() {
                 let records = &mut expected.get_mut(group.key).unwrap()[..];

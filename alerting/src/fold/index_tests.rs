@@ -79,7 +79,7 @@ fn folded(rules: &[usize], records: &[Value], whole: bool) -> Aggregates {
         .map(|rule| (Uuid::from_u128(*rule as u128 + 1), plan(RULES[*rule], &[], frequency(1))))
         .collect();
     let (mut engine, problems) =
-        Engine::new(&Reading::default(), plans.iter().map(|(uid, plan)| (*uid, plan)));
+        RuleSet::new(&Reading::default(), plans.iter().map(|(uid, plan)| (*uid, plan)));
     assert_eq!(problems, []);
     if whole {
         engine.topics.values_mut().for_each(|readers| readers.texts = None);
@@ -127,7 +127,7 @@ proptest! {
 #[test]
 fn only_what_is_an_object_without_the_texts_and_escapes_is_not_decoded() {
     let plan = plan(r#"record.level in ["WARN", "ERROR"] && record.n == 1"#, &[], frequency(1));
-    let (engine, _) = Engine::new(&Reading::default(), [(Uuid::from_u128(1), &plan)]);
+    let (engine, _) = RuleSet::new(&Reading::default(), [(Uuid::from_u128(1), &plan)]);
     let texts = engine.topics["logs"].texts.as_ref().unwrap();
     for (value, lacks) in [
         (r#"{"level":"INFO","n":1}"#, true),
@@ -153,7 +153,7 @@ fn only_what_is_an_object_without_the_texts_and_escapes_is_not_decoded() {
         r#"record.level == "E" && record.n > 1"#,
     ] {
         let plan = RulePlan { matches: matches.to_owned(), ..plan.clone() };
-        let (engine, _) = Engine::new(&Reading::default(), [(Uuid::from_u128(1), &plan)]);
+        let (engine, _) = RuleSet::new(&Reading::default(), [(Uuid::from_u128(1), &plan)]);
         assert!(engine.topics["logs"].texts.is_none(), "{matches}");
     }
 }
@@ -173,7 +173,7 @@ fn most_rules_are_passed_over() {
             (Uuid::from_u128(at), plan(&matches, &[], frequency(1)))
         })
         .collect();
-    let (engine, _) = Engine::new(&Reading::default(), plans.iter().map(|(uid, plan)| (*uid, plan)));
+    let (engine, _) = RuleSet::new(&Reading::default(), plans.iter().map(|(uid, plan)| (*uid, plan)));
     let value =
         json!({"service": "svc-8", "level": "ERROR", "amount": 501, "message": "a word 7. and a word 77."});
     let document = crate::document::Document::from_json(&value);

@@ -108,7 +108,7 @@ impl CompiledRule {
 
 /// All rules of a source, compiled.
 #[derive(Debug)]
-pub struct Engine {
+pub struct RuleSet {
     decoder: Decoder,
     /// `None` if event time is the record's timestamp.
     event_time: Option<CompiledEventTime>,
@@ -155,7 +155,7 @@ impl Folded {
     }
 }
 
-impl Engine {
+impl RuleSet {
     /// Compiles rules whose sources are read in the same way. A rule that does not compile is reported and left out;
     /// the others run.
     pub fn new<'p>(
@@ -274,7 +274,7 @@ impl Engine {
                 return false;
             }
         }
-        if !uncommitted.group(rule, index, record) {
+        if !uncommitted.make_key(rule, index, record) {
             uncommitted.drop_record(Some(rule.uid), DropReason::GroupMissing, record.raw.offset, String::new);
             return false;
         }
@@ -311,7 +311,7 @@ impl Engine {
                     };
                 uncommitted.count(rule, index, bucket, record, measurement);
             }
-            None => uncommitted.matched(rule, record),
+            None => uncommitted.keep_matched(rule, record),
         }
         true
     }

@@ -25,7 +25,7 @@ const KEY_HEAD: usize = 12;
 /// The most characters of the detail about a dropped record.
 const MAX_DETAIL: usize = 160;
 
-/// What one partition's records have been counted to since the last commit.
+/// Holds the counts of one partition's records since the last commit.
 #[derive(Debug, Default)]
 pub struct PartitionFold {
     pub(super) uncommitted: Uncommitted,
@@ -186,7 +186,7 @@ impl Uncommitted {
 
     /// Makes the current record's key for the rule, without its bucket; false if the record has no group. The key stays
     /// until the next call.
-    pub(super) fn group(&mut self, rule: &CompiledRule, index: u32, record: &Record<'_>) -> bool {
+    pub(super) fn make_key(&mut self, rule: &CompiledRule, index: u32, record: &Record<'_>) -> bool {
         self.key.clear();
         self.key.extend_from_slice(&index.to_le_bytes());
         self.key.extend_from_slice(&[0; KEY_HEAD - 4]);
@@ -194,7 +194,7 @@ impl Uncommitted {
     }
 
     /// Keeps the current record for a rule that notifies of each record.
-    pub(super) fn matched(&mut self, rule: &CompiledRule, record: &Record<'_>) {
+    pub(super) fn keep_matched(&mut self, rule: &CompiledRule, record: &Record<'_>) {
         let values = self.key.get(KEY_HEAD..).unwrap_or_default();
         let group = paths::labels(rule.group_by.names(), values);
         let sample = sample::sample(record);
@@ -212,8 +212,8 @@ impl Uncommitted {
         record: &Record<'_>,
         measurement: Option<Measurement>,
     ) {
-        if let Some(place) = self.key.get_mut(4..KEY_HEAD) {
-            place.copy_from_slice(&bucket.to_le_bytes());
+        if let Some(bucket_bytes) = self.key.get_mut(4..KEY_HEAD) {
+            bucket_bytes.copy_from_slice(&bucket.to_le_bytes());
         }
         let time = record.raw.time_ms();
         let made;
@@ -290,7 +290,7 @@ impl Uncommitted {
 
     /// Turns all groups into counts.
     fn flush(&mut self) {
-        while self.groups.settle().is_err() {
+        while self.groups.count_queued().is_err() {
             self.flush_counted();
         }
         self.flush_counted();

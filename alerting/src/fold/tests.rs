@@ -53,7 +53,7 @@ pub(super) fn raw(offset: i64, at: i64, value: &[u8]) -> RawRecord<'_> {
 }
 
 /// The result for a record of that time that no rule counts.
-fn read(at: i64) -> Folded {
+fn uncounted_at(at: i64) -> Folded {
     Folded { time_ms: Some(at), ..Folded::default() }
 }
 
@@ -64,7 +64,7 @@ const GOOD: Uuid = Uuid::from_u128(2);
 fn a_rule_that_does_not_compile_is_told_and_the_others_run() {
     let bad = plan("record.a ==", &[("x", "service")], frequency(1));
     let good = plan("record.a == 1", &[], frequency(1));
-    let (engine, problems) = Engine::new(&Reading::default(), [(BAD, &bad), (GOOD, &good)]);
+    let (engine, problems) = RuleSet::new(&Reading::default(), [(BAD, &bad), (GOOD, &good)]);
     assert_eq!(problems.len(), 1);
     assert_eq!((problems[0].rule, problems[0].errors.len()), (BAD, 2));
     assert!(problems[0].errors[0].to_string().starts_with("match: line 1"), "{}", problems[0].errors[0]);
@@ -76,14 +76,14 @@ fn a_rule_that_does_not_compile_is_told_and_the_others_run() {
     let mut partition = PartitionFold::default();
     assert_eq!(
         engine.add(&mut partition, &raw(0, 1_000, br#"{"a":1}"#)),
-        Folded { matched: 1, ..read(1_000) }
+        Folded { matched: 1, ..uncounted_at(1_000) }
     );
 }
 
 #[test]
 fn records_are_counted_by_group_and_bucket_with_their_first_and_last() {
     let plan = plan("record.n > 0", &[("service", "record.s")], frequency(1));
-    let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &plan)]);
+    let (engine, _) = RuleSet::new(&Reading::default(), [(GOOD, &plan)]);
     let mut partition = PartitionFold::default();
     for (offset, at, value) in [
         (0, 1_500, br#"{"n":1,"s":"pay"}"#),
@@ -111,17 +111,17 @@ fn records_are_counted_by_group_and_bucket_with_their_first_and_last() {
 #[test]
 fn what_is_not_counted_has_a_reason() {
     let plan = plan("record.n > 0", &[("service", "record.s")], frequency(1));
-    let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &plan)]);
+    let (engine, _) = RuleSet::new(&Reading::default(), [(GOOD, &plan)]);
     let mut partition = PartitionFold::default();
     for value in [&b"{\"n\":1}"[..], b"{\"n\":\"x\",\"s\":\"pay\"}", b"{\"n\":1,\"s\":null}", b"{}"] {
-        assert_eq!(engine.add(&mut partition, &raw(0, 0, value)), read(0));
+        assert_eq!(engine.add(&mut partition, &raw(0, 0, value)), uncounted_at(0));
     }
     assert!(engine.add(&mut partition, &raw(0, 0, b"not json")).undecodable.is_some());
     assert!(engine.add(&mut partition, &raw(0, 0, b"")).undecodable.is_some());
     let tombstone = RawRecord { value: None, ..raw(0, 0, b"") };
-    assert_eq!(engine.add(&mut partition, &tombstone), read(0));
+    assert_eq!(engine.add(&mut partition, &tombstone), uncounted_at(0));
     let of_nobody = RawRecord { topic: "other", ..raw(0, 0, b"not json") };
-    assert_eq!(engine.add(&mut partition, &of_nobody), read(0));
+    assert_eq!(engine.add(&mut partition, &of_nobody), uncounted_at(0));
     let dropped: Vec<_> =
         partition.take().dropped.into_iter().map(|it| (it.rule, it.reason, it.count)).collect();
     let expected: Vec<(Option<Uuid>, DropReason, i64)> = vec![
@@ -137,7 +137,7 @@ fn what_is_not_counted_has_a_reason() {
 fn any_speaks_for_each_record_unless_it_repeats_or_resolves() {
     let alert = plan("true", &[], Condition::Any);
     let each = RulePlan { resolve: None, ..alert.clone() };
-    let (engine, _) = Engine::new(&Reading::default(), [(BAD, &alert), (GOOD, &each)]);
+    let (engine, _) = RuleSet::new(&Reading::default(), [(BAD, &alert), (GOOD, &each)]);
     let mut partition = PartitionFold::default();
     for offset in 0..3 {
         engine.add(&mut partition, &raw(offset, 1_000, b"1")).decoded().unwrap();
@@ -153,7 +153,7 @@ fn any_speaks_for_each_record_unless_it_repeats_or_resolves() {
 #[test]
 fn the_weight_follows_what_is_held() {
     let plan = plan("true", &[], frequency(1));
-    let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &plan)]);
+    let (engine, _) = RuleSet::new(&Reading::default(), [(GOOD, &plan)]);
     let mut partition = PartitionFold::default();
     let value = serde_json::to_vec(&json!({"text": "x".repeat(10_000)})).unwrap();
     for offset in 0..1_000 {
@@ -166,7 +166,7 @@ fn the_weight_follows_what_is_held() {
 #[test]
 fn whatever_time_a_record_claims_it_is_counted() {
     let plan = plan("true", &[], frequency(1));
-    let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &plan)]);
+    let (engine, _) = RuleSet::new(&Reading::default(), [(GOOD, &plan)]);
     let mut partition = PartitionFold::default();
     for at in [i64::MIN, -1, 0, i64::MAX] {
         engine.add(&mut partition, &raw(0, at, b"1")).decoded().unwrap();
@@ -222,7 +222,7 @@ proptest! {
     ) {
         let (records, shuffled) = records;
         let plan = plan("record.n > 0", &[("g", "record.g")], frequency(3));
-        let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &plan)]);
+        let (engine, _) = RuleSet::new(&Reading::default(), [(GOOD, &plan)]);
         let text = |group: u8, n: i64| format!("{{\"g\":\"g{group}\",\"n\":{n}}}");
 
         let mut one = PartitionFold::default();
@@ -263,7 +263,7 @@ proptest! {
         every in 1..10_usize,
     ) {
         let plan = plan("true", &[("g", "record")], frequency(1));
-        let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &plan)]);
+        let (engine, _) = RuleSet::new(&Reading::default(), [(GOOD, &plan)]);
         let (mut whole, mut part, mut merged) = (PartitionFold::default(), PartitionFold::default(), BTreeMap::new());
         let mut commit = |part: &mut PartitionFold| for count in part.take().counts {
             match merged.entry((count.group.clone(), count.bucket_ms)) {
@@ -289,7 +289,7 @@ proptest! {
 fn event_time_is_the_records_own_unless_it_is_too_far_ahead_of_the_clock() {
     let windowed = plan("record.a == 1", &[], frequency(1));
     let each = RulePlan { resolve: None, ..plan("record.a == 1", &[], Condition::Any) };
-    let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &windowed), (BAD, &each)]);
+    let (engine, _) = RuleSet::new(&Reading::default(), [(GOOD, &windowed), (BAD, &each)]);
     let mut partition = PartitionFold::default();
     let clock_ms = 1_000_000;
     for (offset, ahead) in [(0, MAX_AHEAD), (1, MAX_AHEAD + 1), (2, i64::MAX - clock_ms)] {
@@ -308,7 +308,7 @@ fn event_time_is_the_records_own_unless_it_is_too_far_ahead_of_the_clock() {
 #[test]
 fn the_first_record_that_match_can_not_decide_is_told_by_its_place_and_types_and_not_by_its_values() {
     let plan = plan(r#"record.status >= "500""#, &[], frequency(1));
-    let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &plan)]);
+    let (engine, _) = RuleSet::new(&Reading::default(), [(GOOD, &plan)]);
     let mut partition = PartitionFold::default();
     for (offset, status) in [(7, 501), (8, 502), (9, 503)] {
         let value = format!(r#"{{"status":{status}}}"#);
@@ -327,7 +327,7 @@ fn records_of_other_places_and_of_far_offsets_are_counted_too() {
         topics: vec!["logs".into(), "other".into()],
         ..plan("true", &[("k", "key")], frequency(1))
     };
-    let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &plan)]);
+    let (engine, _) = RuleSet::new(&Reading::default(), [(GOOD, &plan)]);
     let mut partition = PartitionFold::default();
     let at = |topic: &'static str, partition, offset| RawRecord {
         topic,
@@ -358,7 +358,7 @@ fn records_of_other_places_and_of_far_offsets_are_counted_too() {
 fn a_bucket_of_months_counts_as_any_other() {
     let condition = Condition::Frequency { count: 1, window: Millis(i64::MAX / 4) };
     let plan = plan("true", &[], condition);
-    let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &plan)]);
+    let (engine, _) = RuleSet::new(&Reading::default(), [(GOOD, &plan)]);
     let mut partition = PartitionFold::default();
     for (offset, time) in [(0, 5), (1, 1_767_225_600_000), (2, 0)] {
         engine.add(&mut partition, &raw(offset, time, b"1")).decoded().unwrap();
@@ -371,7 +371,7 @@ fn a_bucket_of_months_counts_as_any_other() {
 #[test]
 fn a_sample_that_does_not_fit_is_cut() {
     let plan = plan("true", &[], frequency(1));
-    let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &plan)]);
+    let (engine, _) = RuleSet::new(&Reading::default(), [(GOOD, &plan)]);
     let mut partition = PartitionFold::default();
     let value = serde_json::to_vec(&json!({"a": 1, "text": "x".repeat(100_000)})).unwrap();
     engine.add(&mut partition, &raw(0, 0, &value)).decoded().unwrap();
@@ -383,7 +383,7 @@ fn a_sample_that_does_not_fit_is_cut() {
 #[test]
 fn many_groups_are_counted_as_brute_force_counts_them() {
     let plan = plan("true", &[("g", "record.g"), ("h", "record.h")], frequency(1));
-    let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &plan)]);
+    let (engine, _) = RuleSet::new(&Reading::default(), [(GOOD, &plan)]);
     let (mut partition, mut expected) = (PartitionFold::default(), BTreeMap::new());
     let mut seed = 7_u64;
     for offset in 0..20_000_i64 {
@@ -417,7 +417,7 @@ fn many_groups_are_counted_as_brute_force_counts_them() {
 fn how_many_counts_and_records_are_held_is_known_before_they_are_taken() {
     let counted = plan("true", &[("n", "record.n")], frequency(1));
     let told = RulePlan { resolve: None, ..plan("true", &[], Condition::Any) };
-    let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &counted), (BAD, &told)]);
+    let (engine, _) = RuleSet::new(&Reading::default(), [(GOOD, &counted), (BAD, &told)]);
     let mut held = PartitionFold::default();
     for offset in 0..1_000 {
         let text = format!("{{\"n\":{}}}", offset % 300);

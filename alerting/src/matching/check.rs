@@ -31,8 +31,8 @@ const TYPES: [&str; 12] = [
 /// The namespaces of functions.
 const NAMESPACES: [&str; 4] = ["cel", "math", "optional", "strings"];
 
-/// Refuses what would make the parser recurse too deep.
-pub(super) fn size(expression: &str) -> Result<(), CompileError> {
+/// Refuses an expression that is too long, or on which the parser would recurse too deep.
+pub(super) fn check_size(expression: &str) -> Result<(), CompileError> {
     let too = |message| Err(CompileError { line: 1, column: 1, message });
     if expression.len() > MAX_LENGTH {
         return too(format!("{} bytes long; at most {MAX_LENGTH}", expression.len()));
@@ -98,11 +98,11 @@ fn end_of_string(bytes: &[u8], start: usize, raw: bool) -> usize {
 const MAX_FAULTS: usize = 20;
 
 /// Checks a parsed expression. Returns its compiled patterns by the ids of their nodes, or all that is wrong.
-pub(super) fn program(
+pub(super) fn check_program(
     expression: &IdedExpr,
     source: &SourceInfo,
 ) -> Result<BTreeMap<u64, Arc<MeasuredRegex>>, Vec<CompileError>> {
-    let mut check = Check {
+    let mut checker = Checker {
         source,
         bound: Vec::new(),
         variables: 0,
@@ -111,12 +111,12 @@ pub(super) fn program(
         built: Patterns::default(),
         faults: Vec::new(),
     };
-    check.result(expression);
-    check.visit(expression);
-    if check.faults.is_empty() { Ok(check.patterns) } else { Err(check.faults) }
+    checker.check_result(expression);
+    checker.visit(expression);
+    if checker.faults.is_empty() { Ok(checker.patterns) } else { Err(checker.faults) }
 }
 
-struct Check<'s> {
+struct Checker<'s> {
     source: &'s SourceInfo,
     /// Variables of the enclosing comprehensions.
     bound: Vec<String>,
@@ -128,7 +128,7 @@ struct Check<'s> {
     faults: Vec<CompileError>,
 }
 
-impl Check<'_> {
+impl Checker<'_> {
     fn refuse(&mut self, at: &IdedExpr, message: String) {
         // The same mistake in many places is reported once.
         if self.faults.len() < MAX_FAULTS && self.faults.iter().all(|told| told.message != message) {
@@ -147,7 +147,7 @@ impl Check<'_> {
     }
 
     /// Refuses an expression that is never a boolean.
-    fn result(&mut self, expression: &IdedExpr) {
+    fn check_result(&mut self, expression: &IdedExpr) {
         let never = match &expression.expr {
             Expr::Literal(literal) => !matches!(literal, LiteralValue::Boolean(_)),
             Expr::List(_) | Expr::Map(_) | Expr::Struct(_) => true,
@@ -177,7 +177,7 @@ impl Check<'_> {
             Expr::Struct(_) => self.refuse(node, "there are no message types".to_owned()),
             Expr::Call(call) => {
                 if let Some(it) = calls::macro_call(call) {
-                    return self.written(node, &it);
+                    return self.macro_call(node, &it);
                 }
                 self.function(node, call);
                 if call.func_name == "matches"
@@ -197,7 +197,7 @@ impl Check<'_> {
                 target.into_iter().chain(&call.args).for_each(|it| self.visit(it));
             }
             Expr::Comprehension(comprehension) => {
-                if self.room(node, true, 1) {
+                if self.has_room(node, true, 1) {
                     self.comprehension(comprehension);
                 }
             }
@@ -237,7 +237,7 @@ impl Check<'_> {
         }
         let namespace = call.target.as_deref().and_then(calls::name).filter(|it| NAMESPACES.contains(it));
         let name = namespace.map_or_else(|| name.clone(), |namespace| format!("{namespace}.{name}"));
-        let hint = meant(&name, call.target.is_some()).map_or(String::new(), |it| format!("; {it}"));
+        let hint = hint_at(&name, call.target.is_some()).map_or(String::new(), |it| format!("; {it}"));
         self.refuse(node, format!("unknown function `{name}`{hint}"));
     }
 
@@ -253,7 +253,7 @@ impl Check<'_> {
     }
 
     /// Refuses more variables or deeper nesting than a program has room for.
-    fn room(&mut self, node: &IdedExpr, iterates: bool, variables: usize) -> bool {
+    fn has_room(&mut self, node: &IdedExpr, iterates: bool, variables: usize) -> bool {
         let message = if iterates && self.nesting == MAX_NESTING {
             format!("exists, all, map and filter nested more than {MAX_NESTING} deep")
         } else if self.variables + variables > SLOTS {
@@ -266,8 +266,8 @@ impl Check<'_> {
     }
 
     /// Checks a macro that the parser left as a call.
-    fn written(&mut self, node: &IdedExpr, it: &calls::MacroCall<'_>) {
-        if !self.room(node, it.kind.iterates(), it.names.len()) {
+    fn macro_call(&mut self, node: &IdedExpr, it: &calls::MacroCall<'_>) {
+        if !self.has_room(node, it.kind.iterates(), it.names.len()) {
             return;
         }
         self.visit(it.over);
@@ -342,7 +342,7 @@ const MEANT: [(&str, &str); 20] = [
 ];
 
 /// A hint at the function that was probably meant.
-fn meant(name: &str, on_value: bool) -> Option<String> {
+fn hint_at(name: &str, on_value: bool) -> Option<String> {
     let plain = |text: &str| text.replace('_', "").to_ascii_lowercase();
     let said = plain(name.rsplit('.').next().unwrap_or(name));
     if let Some((_, hint)) = MEANT.iter().find(|(other, _)| *other == said) {

@@ -79,7 +79,7 @@ impl Compiler<'_> {
         }
         match operand {
             ExprNode::Headers => ExprNode::Header(name.as_str().into()),
-            _ => match deeper(operand, PathStep::Name(name)) {
+            _ => match append_step(operand, PathStep::Name(name)) {
                 Ok(field) => field,
                 Err((operand, PathStep::Name(name))) => ExprNode::Select(Box::new(operand), name),
                 Err((_, PathStep::Index(_))) => ExprNode::Nothing,
@@ -156,7 +156,7 @@ impl Compiler<'_> {
 
     fn function(&mut self, call: &CallExpr) -> ExprNode {
         if let Some(it) = calls::macro_call(call) {
-            return self.written(&it).unwrap_or(ExprNode::Nothing);
+            return self.macro_call(&it).unwrap_or(ExprNode::Nothing);
         }
         let name = &call.func_name;
         let namespace = call.target.as_deref().and_then(calls::name);
@@ -195,7 +195,7 @@ impl Compiler<'_> {
         let over = self.node(&it.iter_range);
         let slot = self.bound.len();
         self.bound.push(it.iter_var.clone());
-        let kind = self.kind(it);
+        let kind = self.macro_kind(it);
         self.bound.truncate(slot);
         kind.map_or(ExprNode::Nothing, |kind| {
             ExprNode::Macro(Box::new(Macro { over, slot, pairs: false, kind }))
@@ -203,7 +203,7 @@ impl Compiler<'_> {
     }
 
     /// Compiles a macro that the parser left as a call.
-    fn written(&mut self, it: &calls::MacroCall<'_>) -> Option<ExprNode> {
+    fn macro_call(&mut self, it: &calls::MacroCall<'_>) -> Option<ExprNode> {
         let over = self.node(it.over);
         let slot = self.bound.len();
         self.bound.extend(it.names.iter().filter_map(calls::name).map(str::to_owned));
@@ -227,18 +227,18 @@ impl Compiler<'_> {
     }
 
     /// Recognises the macro that the parser expanded; it makes no other forms.
-    fn kind(&mut self, it: &ComprehensionExpr) -> Option<MacroKind> {
+    fn macro_kind(&mut self, it: &ComprehensionExpr) -> Option<MacroKind> {
         let Expr::Call(step) = &it.loop_step.expr else { return None };
         Some(match (step.func_name.as_str(), step.args.as_slice()) {
             (operators::LOGICAL_OR, [_, holds]) => MacroKind::Exists(self.node(holds)),
             (operators::LOGICAL_AND, [_, holds]) => MacroKind::All(self.node(holds)),
-            (operators::ADD, [_, list]) => MacroKind::Collect(None, self.only(list)?),
+            (operators::ADD, [_, list]) => MacroKind::Collect(None, self.only_element(list)?),
             (operators::CONDITIONAL, [guard, added, _]) => {
                 let guard = self.node(guard);
                 let Expr::Call(added) = &added.expr else { return None };
                 match added.args.as_slice() {
                     [_, list] if matches!(list.expr, Expr::List(_)) => {
-                        MacroKind::Collect(Some(guard), self.only(list)?)
+                        MacroKind::Collect(Some(guard), self.only_element(list)?)
                     }
                     _ => MacroKind::ExistsOne(guard),
                 }
@@ -248,7 +248,7 @@ impl Compiler<'_> {
     }
 
     /// The only element of a list literal.
-    fn only(&mut self, list: &IdedExpr) -> Option<ExprNode> {
+    fn only_element(&mut self, list: &IdedExpr) -> Option<ExprNode> {
         match &list.expr {
             Expr::List(list) => list.elements.first().map(|it| self.node(it)),
             _ => None,
@@ -257,7 +257,7 @@ impl Compiler<'_> {
 }
 
 /// Appends a step to a path into the record; returns both if `from` is no path.
-fn deeper(from: ExprNode, step: PathStep) -> Result<ExprNode, (ExprNode, PathStep)> {
+fn append_step(from: ExprNode, step: PathStep) -> Result<ExprNode, (ExprNode, PathStep)> {
     match from {
         ExprNode::Record => Ok(ExprNode::Field(Box::new([step]))),
         ExprNode::Field(steps) => Ok(ExprNode::Field(steps.into_iter().chain([step]).collect())),
@@ -274,7 +274,7 @@ fn indexed(of: ExprNode, index: ExprNode) -> ExprNode {
         (_, ExprNode::Constant(Constant::Int(index))) => PathStep::Index(*index),
         _ => return ExprNode::Index(Box::new([of, index])),
     };
-    deeper(of, step).unwrap_or_else(|(of, _)| ExprNode::Index(Box::new([of, index])))
+    append_step(of, step).unwrap_or_else(|(of, _)| ExprNode::Index(Box::new([of, index])))
 }
 
 fn constant(literal: &LiteralValue) -> Constant {

@@ -103,25 +103,25 @@ impl<'a> Eval<'a> {
     }
 
     /// Charges for allocating bytes.
-    pub(super) fn spend(&mut self, bytes: usize) -> Result<(), EvalFault> {
+    pub(super) fn charge_memory(&mut self, bytes: usize) -> Result<(), EvalFault> {
         self.spent = self.spent.saturating_add(bytes);
         if self.spent > self.memory_limit { Err(EvalFault::TooCostly) } else { Ok(()) }
     }
 
     /// Charges for reading bytes of texts.
-    pub(super) fn look(&mut self, bytes: usize) -> Result<(), EvalFault> {
+    pub(super) fn charge_read(&mut self, bytes: usize) -> Result<(), EvalFault> {
         self.read = self.read.saturating_add(bytes);
         if self.read > MAX_READ { Err(EvalFault::TooCostly) } else { Ok(()) }
     }
 
     /// Charges for reading only inside macros: outside, an expression may read the whole record once.
     #[inline]
-    fn reads(&mut self, bytes: impl FnOnce() -> usize) -> Result<(), EvalFault> {
-        if self.steps == 0 { Ok(()) } else { self.look(bytes()) }
+    fn charge_read_in_macro(&mut self, bytes: impl FnOnce() -> usize) -> Result<(), EvalFault> {
+        if self.steps == 0 { Ok(()) } else { self.charge_read(bytes()) }
     }
 
     pub(super) fn keep(&mut self, value: Val<'a>) -> Result<&'a Val<'a>, EvalFault> {
-        self.spend(size_of::<Val<'_>>())?;
+        self.charge_memory(size_of::<Val<'_>>())?;
         Ok(self.memory.alloc(value))
     }
 
@@ -147,7 +147,7 @@ impl<'a> Eval<'a> {
             }
             ExprNode::Finds(text, part) => match self.subject(text)? {
                 Val::Text(text) => {
-                    self.reads(|| text.len())?;
+                    self.charge_read_in_macro(|| text.len())?;
                     Ok(part.find(text.as_bytes()).is_some())
                 }
                 other => Err(EvalFault::Types(Op::Contains, other.kind(), ValueType::Text)),
@@ -180,13 +180,13 @@ impl<'a> Eval<'a> {
 
     fn equal(&mut self, [left, right]: &'a [ExprNode; 2]) -> Result<bool, EvalFault> {
         let (left, right) = (self.value(left)?, self.value(right)?);
-        self.reads(|| left.weight().min(right.weight()))?;
+        self.charge_read_in_macro(|| left.weight().min(right.weight()))?;
         Ok(left.equals(&right))
     }
 
     fn compare(&mut self, op: Op, [left, right]: &'a [ExprNode; 2]) -> Result<bool, EvalFault> {
         let (left, right) = (self.value(left)?, self.value(right)?);
-        self.reads(|| left.weight().min(right.weight()))?;
+        self.charge_read_in_macro(|| left.weight().min(right.weight()))?;
         let order = left.compare(&right).ok_or_else(|| EvalFault::Types(op, left.kind(), right.kind()))?;
         Ok(super::fast_path::in_order(op, order))
     }
@@ -195,7 +195,7 @@ impl<'a> Eval<'a> {
         let item = self.value(item)?;
         let of = self.value(of)?;
         if let Some(mut items) = of.items() {
-            self.reads(|| of.weight())?;
+            self.charge_read_in_macro(|| of.weight())?;
             return Ok(items.any(|it| it.equals(&item)));
         }
         match of.entry(&item) {
@@ -225,7 +225,9 @@ impl<'a> Eval<'a> {
         let part = self.value(part)?;
         match (self.value(text)?, part) {
             (Val::Text(text), Val::Text(part)) => {
-                self.reads(|| if op == Op::Contains { text.len() + part.len() } else { part.len() / QUICK })?;
+                self.charge_read_in_macro(|| {
+                    if op == Op::Contains { text.len() + part.len() } else { part.len() / QUICK }
+                })?;
                 Ok(holds(op, text, part))
             }
             (text, part) => Err(EvalFault::Types(op, text.kind(), part.kind())),
@@ -314,8 +316,8 @@ impl<'a> Eval<'a> {
         let first = usize::from(target.is_some());
         for (at, argument) in arguments.iter().enumerate() {
             let value = self.value(argument)?;
-            if let Some(place) = given.get_mut(at + first) {
-                *place = value;
+            if let Some(argument) = given.get_mut(at + first) {
+                *argument = value;
             }
         }
         if let Some(target) = target {
@@ -323,7 +325,7 @@ impl<'a> Eval<'a> {
         }
         let quick = if op == Op::Size { QUICK } else { 1 };
         for value in given {
-            self.reads(|| if let Val::Text(text) = value { text.len() / quick } else { 0 })?;
+            self.charge_read_in_macro(|| if let Val::Text(text) = value { text.len() / quick } else { 0 })?;
         }
         let count = (arguments.len() + first).min(given.len());
         self.apply(op, given.get(..count).unwrap_or_default())
@@ -358,7 +360,7 @@ impl<'a> Eval<'a> {
             return Ok(headers);
         }
         let headers = self.record.raw.headers;
-        self.spend(headers.len() * 32)?;
+        self.charge_memory(headers.len() * 32)?;
         let mut sorted = Made::with_capacity_in(headers.len(), self.memory);
         sorted.extend(
             headers
@@ -410,7 +412,7 @@ impl<'a> Eval<'a> {
 
     #[inline(never)]
     fn list(&mut self, list: &'a [(ExprNode, bool)]) -> Result<Val<'a>, EvalFault> {
-        self.spend(size_of_val(list))?;
+        self.charge_memory(size_of_val(list))?;
         let mut made = Made::with_capacity_in(list.len(), self.memory);
         for (node, optional) in list {
             match self.value(node)? {
@@ -423,7 +425,7 @@ impl<'a> Eval<'a> {
 
     #[inline(never)]
     fn map(&mut self, map: &'a [(ExprNode, ExprNode, bool)]) -> Result<Val<'a>, EvalFault> {
-        self.spend(size_of_val(map))?;
+        self.charge_memory(size_of_val(map))?;
         let mut made: Made<'_, (Val<'a>, Val<'a>)> = Made::with_capacity_in(map.len(), self.memory);
         for (key, value, optional) in map {
             let key = self.value(key)?;

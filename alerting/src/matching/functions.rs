@@ -256,7 +256,7 @@ impl<'a> Eval<'a> {
             }
             _ => return Err(EvalFault::Type(Op::ToString, of.kind())),
         };
-        self.spend(text.len())?;
+        self.charge_memory(text.len())?;
         Ok(Val::Text(text.into_bump_str()))
     }
 
@@ -303,14 +303,14 @@ impl<'a> Eval<'a> {
     fn add(&mut self, left: Val<'a>, right: Val<'a>) -> Result<Option<Val<'a>>, EvalFault> {
         Ok(Some(match (left, right) {
             (Val::Text(a), Val::Text(b)) => {
-                self.spend(a.len() + b.len())?;
+                self.charge_memory(a.len() + b.len())?;
                 let mut text = Text::with_capacity_in(a.len() + b.len(), self.memory());
                 text.push_str(a);
                 text.push_str(b);
                 Val::Text(text.into_bump_str())
             }
             (Val::Bytes(a), Val::Bytes(b)) => {
-                self.spend(a.len() + b.len())?;
+                self.charge_memory(a.len() + b.len())?;
                 let mut bytes = Made::with_capacity_in(a.len() + b.len(), self.memory());
                 bytes.extend_from_slice(a);
                 bytes.extend_from_slice(b);
@@ -323,7 +323,7 @@ impl<'a> Eval<'a> {
             _ => match (left.items(), right.items()) {
                 (Some(a), Some(b)) => {
                     let len = left.len().unwrap_or(0) + right.len().unwrap_or(0);
-                    self.spend(len * size_of::<Val<'_>>())?;
+                    self.charge_memory(len * size_of::<Val<'_>>())?;
                     let mut list = Made::with_capacity_in(len, self.memory());
                     list.extend(a.chain(b));
                     Val::List(list.into_bump_slice())

@@ -31,8 +31,8 @@ impl<'a> Eval<'a> {
     }
 
     pub(super) fn set(&mut self, slot: usize, value: Val<'a>) {
-        if let Some(place) = self.slots.get_mut(slot) {
-            *place = value;
+        if let Some(variable) = self.slots.get_mut(slot) {
+            *variable = value;
         }
     }
 
@@ -71,7 +71,7 @@ impl<'a> Eval<'a> {
                 for item in items {
                     self.next(it, item)?;
                     if self.keeps(guard.as_ref())? {
-                        self.spend(2 * size_of::<Val<'_>>())?;
+                        self.charge_memory(2 * size_of::<Val<'_>>())?;
                         list.push(self.value(made)?);
                     }
                 }
@@ -82,7 +82,7 @@ impl<'a> Eval<'a> {
                 for item in items {
                     self.next(it, item)?;
                     if self.keeps(guard.as_ref())? {
-                        self.spend(4 * size_of::<Val<'_>>())?;
+                        self.charge_memory(4 * size_of::<Val<'_>>())?;
                         map.push((item.0, self.value(made)?));
                     }
                 }

@@ -16,7 +16,7 @@ impl<'a> Eval<'a> {
             let value = self.value(node)?;
             match value.items() {
                 Some(items) if given.len() == 1 => {
-                    self.look(items.size_hint().0)?;
+                    self.charge_read(items.size_hint().0)?;
                     items.into_iter().try_for_each(|item| better(op, &mut best, item))?;
                 }
                 _ => better(op, &mut best, value)?,

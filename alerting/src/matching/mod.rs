@@ -144,14 +144,14 @@ impl Matcher {
     }
 
     fn compile_or_all(expression: &str) -> Result<Self, Vec<CompileError>> {
-        check::size(expression).map_err(|error| vec![error])?;
+        check::check_size(expression).map_err(|error| vec![error])?;
         let (expression, source) = Parser::new()
             .enable_optional_syntax(true)
             .enable_ident_escape_syntax(true)
             .max_recursion_depth(MAX_DEPTH)
             .parse_with_source_info(expression)
             .map_err(|errors| syntax_errors(expression, &errors))?;
-        let patterns = check::program(&expression, &source)?;
+        let patterns = check::check_program(&expression, &source)?;
         Ok(Self { program: compile::compile(&expression, &patterns) })
     }
 
@@ -195,7 +195,7 @@ fn syntax_error(expression: &str, errors: &ParseErrors) -> CompileError {
     if let Some((line, column, quote)) = unclosed::string(expression) {
         return CompileError { line, column, message: format!("a string isn't closed: {quote} is missing") };
     }
-    let place = |at: isize| usize::try_from(at).unwrap_or(1).max(1);
+    let from_one = |at: isize| usize::try_from(at).unwrap_or(1).max(1);
     let message = if error.msg.contains("Recursion limit") {
         format!("nested too deep; at most {MAX_DEPTH} levels")
     } else if expression.trim().is_empty() {
@@ -205,7 +205,7 @@ fn syntax_error(expression: &str, errors: &ParseErrors) -> CompileError {
         // The rest of the message lists all tokens of the grammar.
         in_words(message.split(" expecting ").next().unwrap_or(message)).chars().take(200).collect()
     };
-    CompileError { line: place(error.pos.0), column: place(error.pos.1), message }
+    CompileError { line: from_one(error.pos.0), column: from_one(error.pos.1), message }
 }
 
 /// Rewrites a parser's message in plain words.

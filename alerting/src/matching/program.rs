@@ -99,14 +99,14 @@ pub(super) enum MacroKind {
 /// Follows a path from the record's value.
 #[inline]
 pub(crate) fn follow<'a>(from: Node<'a>, steps: &[PathStep]) -> Result<Node<'a>, EvalFault> {
-    steps.iter().try_fold(from, |place, step| match (place.data(), step) {
+    steps.iter().try_fold(from, |node, step| match (node.data(), step) {
         (NodeData::Map(map), PathStep::Name(name)) => map.get(name).ok_or(EvalFault::Missing),
         (NodeData::List(list), PathStep::Index(index)) => {
             usize::try_from(*index).ok().and_then(|index| list.get(index)).ok_or(EvalFault::Missing)
         }
         (NodeData::Null, _) | (NodeData::Map(_), PathStep::Index(_)) => Err(EvalFault::Missing),
         (_, step) => {
-            let of = Val::from_node(place).kind();
+            let of = Val::from_node(node).kind();
             Err(match step {
                 PathStep::Name(_) => EvalFault::Types(Op::Select, of, ValueType::Text),
                 PathStep::Index(_) => EvalFault::Types(Op::Index, of, ValueType::Int),

@@ -19,18 +19,18 @@ impl<'a> Eval<'a> {
         let Some((Val::Text(text), arguments)) = given.split_first().map(|(it, rest)| (*it, rest)) else {
             return Err(wrong(op, given));
         };
-        self.look(text.len())?;
+        self.charge_read(text.len())?;
         match (op, arguments) {
             (Op::LowerAscii | Op::UpperAscii | Op::Reverse | Op::Quote, []) => self.rewritten(op, text),
             (Op::Trim, []) => Ok(Val::Text(text.trim())),
             (Op::CharAt, [Val::Int(at)]) => {
-                let start = place(op, text, *at)?;
+                let start = byte_index(op, text, *at)?;
                 let end = text[start..].chars().next().map_or(start, |it| start + it.len_utf8());
                 Ok(Val::Text(&text[start..end]))
             }
-            (Op::Substring, [Val::Int(from)]) => Ok(Val::Text(&text[place(op, text, *from)?..])),
+            (Op::Substring, [Val::Int(from)]) => Ok(Val::Text(&text[byte_index(op, text, *from)?..])),
             (Op::Substring, [Val::Int(from), Val::Int(to)]) => {
-                let (from, to) = (place(op, text, *from)?, place(op, text, *to)?);
+                let (from, to) = (byte_index(op, text, *from)?, byte_index(op, text, *to)?);
                 text.get(from..to).map(Val::Text).ok_or(EvalFault::Value(op))
             }
             (Op::IndexOf | Op::LastIndexOf, [Val::Text(part)]) => {
@@ -59,7 +59,7 @@ impl<'a> Eval<'a> {
     fn rewritten(&mut self, op: Op, text: &str) -> Result<Val<'a>, EvalFault> {
         // A quoted text is at most twice as long, plus two quotes.
         let room = if op == Op::Quote { 2 * text.len() + 2 } else { text.len() };
-        self.spend(room)?;
+        self.charge_memory(room)?;
         let mut made = Text::with_capacity_in(room, self.memory());
         match op {
             Op::LowerAscii => made.extend(text.chars().map(|it| it.to_ascii_lowercase())),
@@ -94,7 +94,7 @@ impl<'a> Eval<'a> {
         }
         let room =
             text.len().saturating_add(count.saturating_mul(new.len())).saturating_sub(count * old.len());
-        self.spend(room)?;
+        self.charge_memory(room)?;
         let mut made = Text::with_capacity_in(room, self.memory());
         let mut after = 0;
         for (at, found) in text.match_indices(old).take(count) {
@@ -118,7 +118,7 @@ impl<'a> Eval<'a> {
                 _ if by.is_empty() => break,
                 _ => memmem::find(text.as_bytes(), by.as_bytes()),
             };
-            self.spend(2 * size_of::<Val<'_>>())?;
+            self.charge_memory(2 * size_of::<Val<'_>>())?;
             parts.push(Val::Text(found.map_or(text, |at| &text[..at])));
             rest = found.map(|at| &text[at + by.len()..]);
         }
@@ -139,7 +139,7 @@ impl<'a> Eval<'a> {
             };
             room = room.saturating_add(text.len()).saturating_add(between.len());
         }
-        self.spend(room)?;
+        self.charge_memory(room)?;
         let mut made = Text::with_capacity_in(room, self.memory());
         for (at, item) in texts()?.enumerate() {
             if at > 0 {
@@ -169,10 +169,10 @@ fn wrong(op: Op, given: &[Val<'_>]) -> EvalFault {
 }
 
 /// The byte at which the character with this index begins, or the text's end.
-fn place(op: Op, text: &str, number: i64) -> Result<usize, EvalFault> {
+fn byte_index(op: Op, text: &str, number: i64) -> Result<usize, EvalFault> {
     let number = usize::try_from(number).map_err(|_| EvalFault::Value(op))?;
-    let mut places = text.char_indices().map(|(at, _)| at).chain([text.len()]);
-    places.nth(number).ok_or(EvalFault::Value(op))
+    let mut indices = text.char_indices().map(|(at, _)| at).chain([text.len()]);
+    indices.nth(number).ok_or(EvalFault::Value(op))
 }
 
 /// The number of characters before the byte.
@@ -186,7 +186,7 @@ fn index(op: Op, text: &str, part: &str, at: i64) -> Result<i64, EvalFault> {
     if part.is_empty() && at >= 0 {
         return Ok(at.min(text.chars().count() as i64));
     }
-    let start = place(op, text, at)?;
+    let start = byte_index(op, text, at)?;
     if start == text.len() {
         return Err(EvalFault::Value(op));
     }

@@ -15,8 +15,8 @@ pub(super) fn string(expression: &str) -> Option<(usize, usize, char)> {
             at += marks;
             loop {
                 match text.get(at) {
-                    None => return Some(place(&text[..begun], quote)),
-                    Some('\n') if marks == 1 => return Some(place(&text[..begun], quote)),
+                    None => return Some(line_and_column(&text[..begun], quote)),
+                    Some('\n') if marks == 1 => return Some(line_and_column(&text[..begun], quote)),
                     Some('\\') if !raw => at += 2,
                     Some(_) if text[at..].starts_with(&[quote; 3][..marks]) => break,
                     Some(_) => at += 1,
@@ -30,7 +30,7 @@ pub(super) fn string(expression: &str) -> Option<(usize, usize, char)> {
     None
 }
 
-fn place(before: &[char], quote: char) -> (usize, usize, char) {
+fn line_and_column(before: &[char], quote: char) -> (usize, usize, char) {
     let line = 1 + before.iter().filter(|it| **it == '\n').count();
     let column = 1 + before.iter().rev().take_while(|it| **it != '\n').count();
     (line, column, quote)

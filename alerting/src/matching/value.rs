@@ -72,25 +72,25 @@ impl Constant {
 
     /// Whether a value in the record equals the constant.
     #[inline]
-    pub(super) fn is(&self, place: Node<'_>) -> bool {
-        match (place.data(), self) {
+    pub(super) fn is(&self, node: Node<'_>) -> bool {
+        match (node.data(), self) {
             (NodeData::Text(a), Self::Text(b)) => same(a.as_bytes(), b.as_bytes()),
             (NodeData::Int(a), Self::Int(b)) => a == *b,
             (NodeData::Bool(a), Self::Bool(b)) => a == *b,
             (NodeData::Text(_) | NodeData::Null, Self::Int(_) | Self::Double(_) | Self::Bool(_))
             | (NodeData::Int(_) | NodeData::Double(_) | NodeData::Null, Self::Text(_)) => false,
-            _ => Val::from_node(place).equals(&self.val()),
+            _ => Val::from_node(node).equals(&self.val()),
         }
     }
 
     /// How a value in the record compares to the constant; `None` if they do not compare.
     #[inline]
-    pub(super) fn order(&self, place: Node<'_>) -> Option<Ordering> {
-        match (place.data(), self) {
+    pub(super) fn order(&self, node: Node<'_>) -> Option<Ordering> {
+        match (node.data(), self) {
             (NodeData::Int(a), Self::Int(b)) => Some(a.cmp(b)),
             (NodeData::Double(a), Self::Double(b)) => a.partial_cmp(b),
             (NodeData::Int(a), Self::Double(b)) => int_and_double(a, *b),
-            _ => Val::from_node(place).compare(&self.val()),
+            _ => Val::from_node(node).compare(&self.val()),
         }
     }
 

@@ -1,6 +1,6 @@
 //! One conversation with an SMTP server (RFC 5321), step by step, so that the outcome can depend on how far it came.
 //!
-//! | what is seen | outcome |
+//! | observation | outcome |
 //! | --- | --- |
 //! | 2xx after the message | `Delivered` |
 //! | 4xx at any step | `Later` |
@@ -98,9 +98,11 @@ impl SmtpStep {
     }
 }
 
-/// What ends a conversation early.
+/// Why a conversation ended early.
 enum Interrupted {
+    /// An error of the conversation; the outcome depends on the step.
     Smtp(Error),
+    /// The outcome is already known.
     Known(Outcome),
 }
 
@@ -296,7 +298,7 @@ fn outcome(at: &str, step: SmtpStep, error: &Error, login: Option<&Login>) -> Ou
         words if error.status().is_some() => quote_for_reason(&words, &mask),
         _ if !error.is_response() => quote_for_reason(&error_in_words(last), &mask),
         words if words == "incomplete response" => "the connection was closed".to_owned(),
-        // lettre's parser quotes what it read.
+        // lettre's own text would quote what the server sent.
         _ => "what it said is not SMTP, or too much of it".to_owned(),
     };
     let name = step.name();

@@ -39,7 +39,7 @@ async fn serve(listener: TcpListener, script: Script) -> String {
         match answer.as_str() {
             DROP => return said,
             HANG => {
-                // Until the client gives up.
+                // Say nothing until the client gives up.
                 let _ = stream.read_to_string(&mut said).await;
                 return said;
             }
@@ -139,7 +139,7 @@ async fn temporary_answers_wait_at_every_step() {
 }
 
 #[tokio::test]
-async fn permanent_answers_refuse_once_the_message_is_meant() {
+async fn permanent_answers_refuse_from_the_sender_on() {
     let no = Some("550 5.1.1 no such\u{7} mailbox");
     for script in [
         Script { sender: no, ..Script::default() },
@@ -237,7 +237,7 @@ async fn plain_text_beside_the_answer_to_starttls_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn where_no_server_listens_it_is_said_so() {
+async fn a_port_without_a_server_is_told() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     drop(listener);
@@ -293,7 +293,7 @@ fn the_message_has_a_text_and_an_html_part_and_headers_for_threads() {
 }
 
 #[test]
-fn what_follows_an_alerts_first_message_answers_it_in_the_same_mailbox_and_the_first_answers_none() {
+fn later_messages_of_an_alert_refer_to_its_first_in_the_same_mailbox() {
     let header = |message: &Message, name: &str| {
         let text = formatted(message).replace("\n ", " ");
         let head = text.split("\n\n").next().unwrap().to_owned();

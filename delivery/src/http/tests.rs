@@ -207,7 +207,7 @@ async fn a_status_decides_even_when_the_body_never_ends() {
 }
 
 #[tokio::test]
-async fn of_a_long_answer_only_the_beginning_is_read() {
+async fn only_the_beginning_of_a_long_response_is_read() {
     let outcome = answered(ResponseTemplate::new(500).set_body_string("x".repeat(5_000_000))).await;
     assert!(outcome.reason().len() < 300, "{}", outcome.reason().len());
 }

@@ -38,7 +38,7 @@ async fn definite_errors_are_refused_and_others_wait() {
 }
 
 #[tokio::test]
-async fn the_word_of_what_speaks_like_slack_is_no_part_of_the_url() {
+async fn a_service_that_imitates_slack_gets_no_part_of_the_url_into_the_reason() {
     let server = MockServer::start().await;
     let answer = ResponseTemplate::new(404).set_body_string("no_hook_qwertyuiopasdf");
     Mock::given(any()).respond_with(answer).mount(&server).await;
@@ -83,7 +83,7 @@ fn the_message_is_block_kit_with_a_text_fallback_and_escaped() {
 }
 
 #[test]
-fn what_is_over_has_another_colour_than_an_alarm_and_says_so_first() {
+fn an_ended_alert_has_another_colour_and_says_so_first() {
     let [firing, resolved, closed] =
         [alert(), later(AlertKind::Resolved, None), later(AlertKind::Resolved, Some("RuleChanged"))]
             .map(|notification| payload(&message(notification, "")));
@@ -99,7 +99,7 @@ fn what_is_over_has_another_colour_than_an_alarm_and_says_so_first() {
 }
 
 #[test]
-fn a_reminders_link_is_one_and_nothing_else_is() {
+fn only_a_reminders_url_becomes_a_link() {
     let mut message = message(reminder(), "");
     message.body.push_str("\nhttps://meet.example.com/x?a=1&b=2 https://evil.example.com");
     let body = payload(&message)["blocks"][1]["text"]["text"].as_str().unwrap().to_owned();
@@ -121,7 +121,7 @@ fn a_text_over_slacks_bounds_is_cut_with_a_mark_and_no_entity_is_split() {
 }
 
 #[test]
-fn what_a_record_holds_calls_nobody_and_links_to_nothing() {
+fn text_of_a_record_mentions_nobody_and_links_to_nothing() {
     let mut message = message(alert(), "");
     message.title = "<!channel> <@U123> <https://evil.example.com|your bank>".to_owned();
     message.body = "<!here> & <#C123> https://evil.example.com @channel".to_owned();

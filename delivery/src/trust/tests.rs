@@ -138,7 +138,7 @@ fn email(port: u16, tls: SmtpTls) -> Target {
 const LOGIN: [(&str, &str); 2] = [("user", "canary-user"), ("password", "canary-password")];
 
 #[tokio::test]
-async fn a_bundle_makes_a_private_authority_known_and_only_it() {
+async fn a_bundle_adds_only_its_own_authority() {
     let (ca, tls) = authority("localhost");
     let (_files, kit) = kit(&[("ca", &ca)]);
     let port = https(tls).await;

@@ -21,7 +21,7 @@ async fn sent(message: &Message, format: WebhookFormat, keys: Option<&str>) -> (
     (outcome, server.received_requests().await.unwrap())
 }
 
-/// Method, headers that are ours, and the body, made readable.
+/// Method, our headers and the body, in readable form.
 fn shown(request: &Request) -> String {
     let mut lines: Vec<String> = request
         .headers
@@ -183,7 +183,7 @@ fn value<'a>(request: &'a Request, name: &str) -> &'a str {
 }
 
 #[tokio::test]
-async fn a_receiver_that_was_not_written_for_us_gets_its_own_form_headers_and_login() {
+async fn a_receiver_gets_its_own_form_headers_and_login() {
     let payload = Payload {
         content_type: "application/json; charset=utf-8".to_owned(),
         text: r#"{"text":"x"}"#.to_owned(),
@@ -221,7 +221,7 @@ async fn a_receiver_that_was_not_written_for_us_gets_its_own_form_headers_and_lo
 }
 
 #[tokio::test]
-async fn what_a_receiver_repeats_of_our_secrets_is_in_no_reason() {
+async fn secrets_that_a_receiver_repeats_are_in_no_reason() {
     let echo =
         "no such hook T00canary for canary-key and canary.token or Basic YmVsZnJ5OmNhbmFyeQ== of canary";
     let keys = [
@@ -340,7 +340,7 @@ async fn headers_and_logins_go_to_no_address_that_the_user_did_not_name() {
 type Change<'a> = &'a dyn Fn(&mut WebhookPlan);
 
 #[tokio::test]
-async fn a_secret_that_can_not_be_what_it_is_for_is_told_before_and_nothing_is_sent() {
+async fn a_secret_that_does_not_fit_its_use_is_reported_and_nothing_is_sent() {
     let bearer = Some(WebhookAuth::Bearer { token: secret("token") });
     let basic = Some(WebhookAuth::Basic { username: secret("user"), password: secret("user") });
     let plans: [(&str, &str, Change<'_>); 5] = [
@@ -359,7 +359,7 @@ async fn a_secret_that_can_not_be_what_it_is_for_is_told_before_and_nothing_is_s
 }
 
 #[tokio::test]
-async fn a_url_from_a_secret_is_judged_when_it_is_read_and_when_it_is_used() {
+async fn the_guard_checks_a_url_from_a_secret_when_it_is_read_and_when_it_is_used() {
     let (_files, kit) = crate::fixtures::kit_with_guard(
         domain::Guard::new(false),
         &[("inside", "http://169.254.169.254/canary"), ("bare", "http://example.com/canary"), ("token", "x")],

@@ -1,7 +1,8 @@
-//! A ledger in a folder of its own, and short ways to make what it takes.
+//! A ledger in a folder of its own, and short ways to make its inputs.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use domain::{
     AlertData, ChannelPlan, Condition, DeliveryPolicy, Digest, FileKind, FileRef, Millis, OnUnknown, Outcome,
@@ -25,7 +26,7 @@ pub(crate) const HOOK: Uuid = Uuid::from_u128(1);
 pub(crate) const RULE: Uuid = Uuid::from_u128(100);
 const START: i64 = 1_800_000_000;
 
-/// So many seconds after the start of the test's time.
+/// The time this many seconds after the start of the test's time.
 pub(crate) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(START + seconds).unwrap()
 }
@@ -46,10 +47,10 @@ impl Render for Plain {
     }
 }
 
-/// The summary of a rule whose titles are as those of a hub.
+/// A rule with this summary gets titles like a hub's.
 pub(crate) const TITLED: &str = "titled";
 
-/// What a condition saw, and the top values, as a text; empty for a rule that only counts.
+/// What a condition saw, and the top values, as text; empty for a rule that only counts.
 pub(crate) fn saw(
     value: Option<&str>,
     previous: Option<&str>,
@@ -62,7 +63,7 @@ pub(crate) fn saw(
     format!("{value:?} {previous:?} {values:?} {top:?}")
 }
 
-/// The server on which each test makes a database of its own, by the URL of one that is there; without it a test has a file.
+/// The URL of a database on the server on which each test makes a database of its own. If it isn't set, a test has a file.
 const POSTGRES: &str = "BELFRY_TEST_POSTGRES";
 
 /// Whether tests run on PostgreSQL.
@@ -77,13 +78,15 @@ pub(crate) struct Store {
 }
 
 impl Store {
+    #[allow(clippy::disallowed_methods, reason = "tests that run at once need databases of different names")]
     pub(crate) async fn new() -> Self {
+        static MADE: AtomicU32 = AtomicU32::new(0);
         let dir = tempfile::tempdir().unwrap();
         let Ok(server) = std::env::var(POSTGRES) else {
             let database = Database::Sqlite(dir.path().join("ledger.db"));
             return Self { dir, database };
         };
-        let name = format!("t{}", Uuid::new_v4().simple());
+        let name = format!("test_{}_{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
         let mut conn = PgConnection::connect(&server).await.unwrap();
         let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
         raw_sql(create).execute(&mut conn).await.unwrap();
@@ -92,7 +95,7 @@ impl Store {
     }
 }
 
-/// A look into a database past its ledger.
+/// Connects to a database without its ledger.
 pub(crate) async fn raw(database: &Database) -> AnyConnection {
     sqlx::any::install_default_drivers();
     let url = match database {
@@ -132,7 +135,7 @@ impl Bed {
         Self { ledger, ..self }
     }
 
-    /// What rules, and groups, are said to take is what there is. The ledger must be closed.
+    /// Checks the stored numbers of groups and bytes against the rows. The ledger must be closed.
     pub(crate) async fn accounts_are_right(&self) {
         let mut conn = raw(&self.store.database).await;
         let wrong: Vec<(i64, i64, i64)> = sqlx::query_as(
@@ -163,7 +166,7 @@ impl Bed {
         self.ledger.wait_until_decided().await;
     }
 
-    /// Opens the topic with so many empty partitions.
+    /// Opens the topic with this many empty partitions.
     pub(crate) async fn open(&self, partitions: usize) {
         let ends = TopicEnds {
             topic: TOPIC.into(),
@@ -178,7 +181,7 @@ impl Bed {
         self.commit_surveyed(entries, None, now).await
     }
 
-    /// The same, which says up to when it knows which partitions there are.
+    /// Commits with a survey, which says up to when all partitions are known.
     pub(crate) async fn commit_surveyed(
         &self,
         entries: Vec<Entry>,
@@ -191,7 +194,7 @@ impl Bed {
         self.ledger.commit(NS, &source(), commit, at(now)).await.unwrap()
     }
 
-    /// One record of partition 0 that the `Any` rule matched, for each offset.
+    /// Commits one record of partition 0 for each offset, all matched by the `Any` rule.
     pub(crate) async fn records(&self, from: i64, to: i64, now: i64) -> CommitResult {
         let records = (from..to).map(|offset| matched(offset, "pay")).collect();
         self.commit(vec![Entry { records, ..entry(0, from, to) }], now).await
@@ -204,11 +207,11 @@ impl Bed {
     pub(crate) async fn claim_up_to(&self, pool: Pool, now: i64, max: i32) -> Vec<Task> {
         let request = ClaimRequest::new(pool, "send-1", max);
         let handed = self.ledger.claim(NS, request, at(now)).await.unwrap();
-        // As a worker reads it.
+        // Decode the answer as a worker does.
         serde_json::from_str(&serde_json::to_string(&handed.tasks).unwrap()).unwrap()
     }
 
-    /// When something of the pool is due next.
+    /// When the pool's next delivery is due.
     pub(crate) async fn next_claim(&self, pool: Pool) -> Option<Timestamp> {
         self.ledger.next_claim_at(NS, &ClaimRequest::new(pool, "send-1", 1)).await.unwrap()
     }
@@ -224,14 +227,14 @@ impl Bed {
         self.ledger.record_outcomes(NS, outcomes, at(now)).await.unwrap();
     }
 
-    /// Forgets what was absent, with all that hangs on it; how many.
+    /// Forgets what was absent, and does the chores that follow. Returns how many objects and topics.
     pub(crate) async fn collect(&self, now: i64) -> u64 {
         let count = self.ledger.collect(at(now)).await.unwrap();
         self.chores(now).await;
         count
     }
 
-    /// Does what is left to be done; in how many batches.
+    /// Does all chores. Returns in how many batches.
     pub(crate) async fn chores(&self, now: i64) -> usize {
         let (mut last, mut batches) = (String::new(), 0);
         while let Some(namespace) = self.ledger.run_chore(&last, at(now)).await.unwrap() {
@@ -265,7 +268,7 @@ impl Bed {
     }
 }
 
-/// So many groups are decided at once, and a commit waits for what it left or does not.
+/// Decides `step` groups at once; `waits` says whether a commit waits for what it left.
 pub(crate) fn in_steps(options: &mut Options, step: usize, waits: bool) {
     options.groups_per_step = step;
     options.decide_wait = Millis(if waits { 5_000 } else { 0 });
@@ -351,12 +354,13 @@ pub(crate) fn rule(uid: Uuid, name: &str, change: impl FnOnce(&mut RulePlan)) ->
     plan(uid, name, PlanBody::AlertRule(rule))
 }
 
-/// Every record is told of.
+/// A rule that notifies of every record.
 pub(crate) fn any() -> Plan {
     rule(RULE, "any", |_| {})
 }
 
-/// Three in ten seconds; buckets of a second; resolved after ten quiet ones, and said so.
+/// A rule that fires at three records in ten seconds, with buckets of a second, and notifies when ten quiet seconds
+/// resolve it.
 pub(crate) fn three() -> Plan {
     rule(RULE, "three", |rule| {
         rule.condition = Condition::Frequency { count: 3, window: Millis::from_secs(10) };
@@ -364,7 +368,7 @@ pub(crate) fn three() -> Plan {
     })
 }
 
-/// A rule's plan, changed, one generation later.
+/// A rule's plan after a change, one generation later.
 pub(crate) fn changed(mut plan: Plan, change: impl FnOnce(&mut RulePlan)) -> Plan {
     plan.generation += 1;
     if let PlanBody::AlertRule(rule) = &mut plan.body {
@@ -386,7 +390,7 @@ pub(crate) fn matched(offset: i64, service: &str) -> Matched {
     Matched { rule: RULE, group: group(service), sample: sample(0, offset, offset) }
 }
 
-/// So many records of a service in the second.
+/// A count of records of a service in this second.
 pub(crate) fn count(service: &str, second: i64, count: i64) -> Count {
     Count {
         rule: RULE,
@@ -417,7 +421,7 @@ pub(crate) fn entry(partition: i32, from: i64, to: i64) -> Entry {
     }
 }
 
-/// An entry that also says how far event time is.
+/// The entry with its progress of event time.
 pub(crate) fn until(entry: Entry, second: i64) -> Entry {
     Entry { progress_ms: Some(ms(second)), ..entry }
 }

@@ -1,4 +1,4 @@
-//! What is too much for one command goes on in the next ones, in turns, and over a restart.
+//! What is too much for one command continues in later ones, namespaces in turn, and after a restart.
 
 use domain::{DeliveryState, Outcome};
 use protocol::messages::{ChannelAction, ChannelRequest, Entry, Pool};
@@ -32,14 +32,14 @@ async fn dead(count: i64) -> Bed {
 }
 
 #[tokio::test]
-async fn all_dead_letters_are_sent_again_in_batches_and_the_answer_says_how_many() {
+async fn all_dead_deliveries_are_sent_again_in_batches_and_the_answer_says_how_many() {
     let bed = dead(MANY).await;
     let request = ChannelRequest { channel: HOOK, request: "all@1".into(), action: ChannelAction::Resend };
     let status = bed.ledger.handle_request(request.clone(), at(2)).await.unwrap();
     assert_eq!((status.count, status.result.as_str()), (MANY, "1000 dead letters are sent again"));
     let first = count(&bed, PENDING).await;
     assert!((1..MANY / 2).contains(&first), "{first}");
-    // What dies again meanwhile is not meant.
+    // Deliveries that become dead meanwhile are not included.
     let tasks = bed.claim_up_to(Pool::Send, 3, 10).await;
     bed.told(&tasks, &Outcome::Refused { reason: "410".into() }, 3).await;
     let bed = bed.reopen().await;
@@ -77,7 +77,7 @@ async fn what_is_pending_for_a_channel_or_of_a_rule_that_is_gone_ends_in_batches
 }
 
 #[tokio::test]
-async fn of_the_values_that_a_channel_was_asked_by_the_newest_are_known() {
+async fn only_the_newest_handled_values_of_an_annotation_are_remembered() {
     let bed = Bed::new().await;
     bed.put(vec![hook()]).await;
     for n in 0..250 {

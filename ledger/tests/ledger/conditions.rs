@@ -1,8 +1,8 @@
-//! Every condition through the ledger, against the engine in memory (which is held against its definitions where it is).
+//! Compares every condition in the ledger with the engine in memory, whose own tests compare it with the definitions.
 
 use std::collections::BTreeMap;
 
-use alerting::fold::{Engine, PartitionFold};
+use alerting::fold::{PartitionFold, RuleSet};
 use alerting::record::RawRecord;
 use alerting::replay::Replay;
 use domain::{
@@ -16,7 +16,7 @@ use crate::bed::*;
 
 const PARTITIONS: usize = 2;
 
-/// (second, service, value): of each partition, in order.
+/// The records of each partition in order, as (second, service, value).
 type Records = Vec<Vec<(i64, u8, i64)>>;
 
 fn records() -> impl Strategy<Value = Records> {
@@ -53,7 +53,7 @@ fn conditions() -> Vec<Condition> {
     ]
 }
 
-/// A rule with all that goes with its condition.
+/// A rule with everything that its condition needs.
 fn of(condition: Condition) -> Plan {
     rule(RULE, "rule", |rule| {
         let windowed = condition.window().is_some();
@@ -90,7 +90,7 @@ fn text((_, service, value): (i64, u8, i64)) -> String {
     format!("{{\"service\":\"s{service}\",\"v\":{value}}}")
 }
 
-/// Time, service, kind, count, and what the condition saw.
+/// What an alert says: time, service, kind, count, and what the condition saw.
 type Told = (i64, String, AlertKind, i64, String);
 
 fn in_memory(plan: &Plan, records: &Records, until: i64) -> Vec<Told> {
@@ -116,9 +116,9 @@ fn in_memory(plan: &Plan, records: &Records, until: i64) -> Vec<Told> {
     told
 }
 
-/// An entry of the records from `from` to `to`, folded as a worker does.
+/// An entry of the records from `from` to `to`, folded as a worker folds them.
 fn entry_of(plan: &Plan, partition: usize, records: &[(i64, u8, i64)], from: usize, to: usize) -> Entry {
-    let (engine, _) = Engine::new(&Reading::default(), [(RULE, alert_rule(plan))]);
+    let (engine, _) = RuleSet::new(&Reading::default(), [(RULE, alert_rule(plan))]);
     let mut fold = PartitionFold::default();
     for (offset, record) in records.iter().enumerate().take(to).skip(from) {
         engine.add(&mut fold, &raw(partition, offset, record.0, &text(*record))).decoded().unwrap();
@@ -189,7 +189,7 @@ fn until_ms(entry: Entry, second: i64) -> Entry {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
 
-    /// However the records are split over commits, and over a restart.
+    /// Splits the records over commits in any way, and restarts in between.
     #[test]
     fn every_condition_comes_out_of_the_ledger_as_it_is_in_memory(
         records in records(),
@@ -231,7 +231,7 @@ async fn a_group_that_was_never_seen_is_told_after_a_whole_window_and_not_before
 }
 
 #[tokio::test]
-async fn a_consumer_that_was_away_is_no_silence() {
+async fn a_consumer_that_was_away_is_no_absence() {
     let bed = Bed::new().await;
     bed.put(vec![hook(), flatline(1, &[])]).await;
     bed.open(1).await;
@@ -241,7 +241,7 @@ async fn a_consumer_that_was_away_is_no_silence() {
         bed.commit(vec![until(Entry { counts, ..entry(0, offset, offset + 1) }, second)], second).await;
         offset += 1;
     }
-    // An hour later by the clock it reads on where it was.
+    // An hour later by the clock, the consumer reads on from where it was.
     let counts = (3..360).map(|n| count("pay", n * 9, 1)).collect();
     bed.commit(vec![until(Entry { counts, ..entry(0, offset, offset + 357) }, 3_231)], 3_600).await;
     assert_eq!(bed.titles().await.len(), 0);
@@ -258,7 +258,8 @@ async fn the_time_of_a_suspended_rule_is_not_seen() {
     bed.put(vec![Plan { suspended: true, generation: 2, ..plan.clone() }]).await;
     bed.commit(vec![until(entry(0, 1, 50), 100)], 100).await;
     bed.put(vec![Plan { generation: 3, ..plan }]).await;
-    // Where it stood, records after 100 s may have been passed over: it sees from the first clock on.
+    // Records after 100 s may have been passed over, so the rule sees everything only from the first reported clock
+    // on.
     bed.commit(vec![until(entry(0, 50, 50), 100)], 100).await;
     bed.commit(vec![until(entry(0, 50, 50), 101)], 101).await;
     bed.commit(vec![until(entry(0, 50, 50), 110)], 110).await;
@@ -268,19 +269,19 @@ async fn the_time_of_a_suspended_rule_is_not_seen() {
 }
 
 #[tokio::test]
-async fn over_its_bound_the_quiet_groups_without_a_record_for_longest_go_and_are_counted() {
+async fn over_its_bound_a_rule_evicts_the_quiet_groups_without_a_record_for_longest_and_counts_them() {
     let bed = Bed::new().await;
     let bounded = changed(three(), |rule| rule.policy.max_groups = 3);
     bed.put(vec![hook(), bounded]).await;
     bed.open(1).await;
-    // One fires; the others stay quiet.
+    // One group fires; the others stay quiet.
     let counts = vec![count("loud", 1, 3), count("old", 2, 1), count("new", 3, 1)];
     bed.commit(vec![until(Entry { counts, ..entry(0, 0, 5) }, 4)], 4).await;
     let counts = vec![count("newer", 4, 1)];
     bed.commit(vec![until(Entry { counts, ..entry(0, 5, 6) }, 5)], 5).await;
     let held = bed.ledger.totals().await.unwrap();
     assert_eq!((held.groups, held.firing, held.unmatched.get(&DropReason::GroupsEvicted)), (3, 1, Some(&1)));
-    // "old" went: what it gets now is all that it has.
+    // Group "old" was evicted, so it has only what comes now.
     let counts = vec![count("old", 5, 2), count("new", 5, 2)];
     bed.commit(vec![until(Entry { counts, ..entry(0, 6, 10) }, 6)], 6).await;
     assert_eq!(bed.titles().await, ["three firing 3", "three firing 3"]);

@@ -22,7 +22,7 @@ async fn an_entry_from_another_offset_than_the_stored_one_is_refused_and_the_oth
         result.entries,
         [EntryResult::Elsewhere(0), EntryResult::Accepted(4), EntryResult::Unknown, EntryResult::Unknown]
     );
-    // As consumers of the release before read them.
+    // As consumers of the previous release read them.
     let on_the_wire = serde_json::to_string(&result.entries[..3]).unwrap();
     let each =
         [r#"{"status":409,"offset":0}"#, r#"{"status":200,"offset":4}"#, r#"{"status":404,"offset":0}"#];
@@ -85,7 +85,7 @@ async fn a_rule_is_decided_no_further_than_it_is_known_which_partitions_its_topi
     bed.commit_surveyed(vec![told], survey(60, &[TOPIC]), 61).await;
     assert_eq!(bed.ledger.totals().await.unwrap().groups, 1, "nobody asked for the other topic");
     bed.commit_surveyed(vec![until(entry(0, 2, 2), 60)], survey(5, &[TOPIC, "later"]), 62).await;
-    // The other topic came a second later, with a record that was in time.
+    // The other topic's record came a second later, and in time.
     let topic = TopicEnds { topic: "later".into(), topic_id: "ID".into(), partitions: vec![(0, 0)] };
     let request = PositionsRequest { topics: vec![topic] };
     bed.ledger.positions(NS, &source(), request).await.unwrap();
@@ -165,7 +165,7 @@ async fn a_changed_condition_closes_open_alerts_with_that_reason_and_starts_anew
     assert_eq!((alert.kind, alert.closed.as_deref()), (AlertKind::Resolved, Some("RuleChanged")));
     let Cause::Alert { alert: fired, .. } = &stories[0].notification.cause else { panic!("{stories:?}") };
     assert_eq!((fired.episode, stories[0].notification.id), (alert.episode, alert.first()));
-    // Nobody knows whether it is over.
+    // Nobody knows whether the alert is over.
     assert_eq!(stories[1].notification.title, "Closed, its rule was changed: three closed 3");
     assert_eq!(bed.ledger.totals().await.unwrap().groups, 0);
 }

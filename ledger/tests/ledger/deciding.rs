@@ -1,4 +1,4 @@
-//! What one namespace makes the writer do: bounded, in turns, and without its templates.
+//! A namespace's work in the writer is bounded, takes turns with others', and runs no templates.
 
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -13,13 +13,13 @@ use uuid::Uuid;
 use crate::bed::*;
 
 const OTHER: &str = "billing";
-/// Nothing here takes as long; a test that hangs ends.
+/// Longer than anything here takes, so that a test that hangs ends.
 const HANG: Duration = Duration::from_mins(1);
 
-/// Blocks whoever renders for the namespace [`NS`] until it is opened.
+/// Blocks rendering for the namespace [`NS`] until it is opened.
 #[derive(Default)]
 struct Gate {
-    /// Whether it is open, and how many have come.
+    /// Whether it is open, and how many calls have come.
     state: Mutex<(bool, usize)>,
     changed: Condvar,
 }
@@ -35,7 +35,7 @@ impl Gate {
     }
 }
 
-/// Opens it at the end, so that the runtime can end too.
+/// Opens it on drop, so that the runtime can end too.
 struct Opens(Arc<Gate>);
 
 impl Drop for Opens {
@@ -89,7 +89,7 @@ async fn titles(ledger: &Ledger, ns: &str) -> Vec<String> {
     items.into_iter().rev().map(|story| story.notification.title).collect()
 }
 
-/// Both namespaces with this rule and an open topic.
+/// Two namespaces with this rule and an open topic.
 async fn both(store: &Store, rule: Plan, options: Options, render: Arc<dyn Render>) -> Ledger {
     let ledger = Ledger::open(store.database.clone(), options, render).await.unwrap();
     let plans = vec![hook(), rule.clone(), other(hook()), other(rule)];
@@ -118,7 +118,7 @@ async fn until_come(gate: &Gate, times: usize) {
     tokio::time::timeout(HANG, come).await.expect("it is rendered");
 }
 
-/// Another namespace's commits and what the loops do go through.
+/// Checks that another namespace's commits, and the hub's loops, make progress.
 async fn others_go_on(ledger: &Ledger) {
     let records = vec![matched(0, "pay")];
     let entry = other_entry(Entry { records, ..entry(0, 0, 1) });
@@ -136,7 +136,7 @@ async fn a_template_that_does_not_end_stops_nobody_else_and_its_record_gets_the_
     let (store, gate) = (Store::new().await, Arc::new(Gate::default()));
     let _opens = Opens(gate.clone());
     let mut options = impatient();
-    // Long enough for the neighbour; the answer waits for it.
+    // Long enough for the neighbour to commit; this answer waits.
     options.texts_time = Millis::from_secs(2);
     let ledger = both(&store, any(), options, Arc::new(Stuck(gate.clone()))).await;
     let stuck = {
@@ -174,7 +174,7 @@ async fn a_decision_whose_texts_do_not_end_is_told_with_the_fallback() {
     }
 }
 
-/// A rule of which each group fires with its first record.
+/// A rule whose groups each fire with their first record.
 fn each() -> Plan {
     changed(three(), |rule| {
         rule.condition = Condition::Frequency { count: 1, window: Millis::from_secs(10) };
@@ -216,7 +216,7 @@ async fn what_was_left_to_decide_is_decided_after_a_restart() {
     bed.ledger.resume_deciding(at(8)).await.unwrap();
     bed.ledger.wait_until_decided().await;
     assert_eq!(bed.titles().await.len(), 20);
-    // A count for what is due already is late, whether or not it has been decided.
+    // A count for a bucket that is due is late, whether or not it is decided.
     bed.commit(vec![until(Entry { counts: many(1, 5), ..entry(0, 20, 21) }, 7)], 8).await;
     assert_eq!(bed.ledger.totals().await.unwrap().late, 1);
 }
@@ -242,7 +242,7 @@ async fn a_changed_rule_with_many_open_alerts_closes_them_in_steps_before_it_fir
     bed.open(1).await;
     bed.commit(vec![until(Entry { counts: many(7, 5), ..entry(0, 0, 7) }, 7)], 7).await;
     bed.ledger.wait_until_decided().await;
-    // Not waited for.
+    // The commit doesn't wait.
     bed.ledger
         .put_plans(vec![changed(each(), |rule| rule.matches = "record.x".into())], at(8))
         .await
@@ -301,7 +301,7 @@ async fn over_the_quota_of_bytes_new_groups_are_counted_as_such_and_old_ones_go_
         let held = bed.ledger.totals().await.unwrap();
         let fit = held.groups;
         assert!((20..50).contains(&fit), "{fit}");
-        // A round's groups have left before the next, and took their bytes along.
+        // The groups of a round, and their bytes, are gone before the next round.
         assert_eq!(held.unmatched.get(&DropReason::StateFull), Some(&((round as i64 + 1) * (50 - fit))));
         bed.commit(
             vec![Entry { counts: vec![count("s0", second + 1, 2)], ..entry(0, offset, offset + 2) }],
@@ -320,18 +320,18 @@ async fn over_the_quota_of_bytes_new_groups_are_counted_as_such_and_old_ones_go_
 }
 
 #[tokio::test]
-async fn what_waited_for_a_channel_becomes_real_in_steps_before_what_is_decided_meanwhile() {
+async fn what_waited_for_a_channel_is_released_in_steps_before_what_is_decided_meanwhile() {
     let bed = Bed::new().await;
     bed.put(vec![any()]).await;
     bed.open(1).await;
     bed.records(0, 450, 5).await;
-    // Not waited for.
+    // The commit doesn't wait.
     bed.ledger.put_plans(vec![hook()], at(6)).await.unwrap();
     bed.records(450, 452, 6).await;
     bed.ledger.wait_until_decided().await;
     assert_eq!(bed.ledger.totals().await.unwrap().waiting, 0);
     for offset in 0..452 {
-        // All of one group, so they are handed out one after the other.
+        // All are of one group, so they are handed out one after the other.
         let tasks = bed.claim(Pool::Send, 10).await;
         let [task] = &tasks[..] else { panic!("{} tasks at {offset}", tasks.len()) };
         let Cause::Record { record, .. } = &task.notification.cause else { panic!("a record") };
@@ -372,7 +372,7 @@ async fn counts_are_merged_with_a_bounded_number_of_stored_bytes_at_once() {
     let entries = vec![Entry { counts: many(300, 5), ..entry(0, 300, 600) }];
     let error = try_commit(&bed.ledger, NS, entries, 8).await.unwrap_err();
     assert!(error.to_string().ends_with("at most 8388608 are taken at once: send less at once"), "{error}");
-    // Entries that are too much together are taken one by one.
+    // Entries that are too large together are taken one by one.
     let half = |part: usize| many(300, 5).into_iter().skip(part * 150).take(150).collect();
     let entries =
         vec![Entry { counts: half(0), ..entry(0, 300, 450) }, Entry { counts: half(1), ..entry(1, 0, 150) }];

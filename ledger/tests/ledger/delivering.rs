@@ -147,7 +147,7 @@ async fn what_ends_undelivered_says_that_it_may_have_arrived_where_an_attempt_en
 }
 
 #[tokio::test]
-async fn a_late_word_that_it_was_delivered_after_all_counts() {
+async fn a_late_delivered_outcome_counts() {
     let bed = ready(|channel| channel.delivery.on_unknown = OnUnknown::Hold).await;
     records(&bed, &["pay", "pay"]).await;
     let first = bed.claim(Pool::Send, 0).await;

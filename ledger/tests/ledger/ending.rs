@@ -47,7 +47,7 @@ async fn what_ended_long_ago_is_pruned_and_the_counters_stay() {
 }
 
 #[tokio::test]
-async fn dead_letters_are_sent_again_once_per_value_at_the_end_of_their_lanes() {
+async fn dead_deliveries_are_sent_again_once_per_value_at_the_end_of_their_lanes() {
     let bed = ready().await;
     bed.records(0, 2, 0).await;
     dead(&bed, 1).await;
@@ -73,7 +73,7 @@ async fn dead_letters_are_sent_again_once_per_value_at_the_end_of_their_lanes() 
 }
 
 #[tokio::test]
-async fn a_resent_letter_has_all_its_attempts_and_its_time_again() {
+async fn a_resent_delivery_has_all_its_attempts_and_its_time_again() {
     let bed = ready().await;
     bed.records(0, 1, 0).await;
     dead(&bed, 1).await;

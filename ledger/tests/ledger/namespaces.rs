@@ -15,7 +15,7 @@ fn made(uid: u128, seconds: i64) -> NamespaceIdentity {
     NamespaceIdentity { uid: Uuid::from_u128(uid), created: at(seconds) }
 }
 
-/// A rule whose notifications wait for a channel that there is not, and one that tells of letters.
+/// A rule whose notifications wait for a channel that doesn't exist, and one whose topic has dead letters.
 async fn recorded(known: Option<NamespaceIdentity>) -> Bed {
     let bed = Bed::new().await;
     if let Some(known) = known {
@@ -45,7 +45,7 @@ async fn a_namespace_made_again_has_nothing_of_the_one_before_and_it_is_removed_
     assert_eq!((bed.stories().await.len(), letters(&bed).await), (700, 400));
     let old_source = bed.ledger.source_plan(NS, &source()).unwrap();
     bed.ledger.register_namespace(NS, made(2, 100), at(101)).await.unwrap();
-    // At once, before any batch, and after the hub started anew.
+    // At once, before any batch, and after a restart too.
     let bed = bed.reopen().await;
     assert_eq!((bed.stories().await.len(), letters(&bed).await), (0, 0));
     for id in [old.notification.id, old.deliveries[0].id.unwrap()] {
@@ -55,7 +55,7 @@ async fn a_namespace_made_again_has_nothing_of_the_one_before_and_it_is_removed_
     assert!(bed.ledger.notifications(NS, of_old).await.unwrap().items.is_empty());
     assert!(bed.claim(Pool::Send, 102).await.is_empty());
     assert!(bed.ledger.source_plan(NS, &source()).is_none(), "{old_source:?}");
-    // Its channels have the names that the old notifications wait for, its rule reads the same topic.
+    // Its channels have the names that the old notifications wait for, and its rule reads the same topic.
     let both = rule(NEW_RULE, "any", |rule| rule.notify = vec!["hook".into(), "absent".into()]);
     bed.put(vec![channel(NEW_HOOK, "hook", |_| {}), channel(HOOK, "absent", |_| {}), both]).await;
     bed.ledger.resume_deciding(at(103)).await.unwrap();
@@ -74,7 +74,7 @@ async fn a_namespace_made_again_has_nothing_of_the_one_before_and_it_is_removed_
     bed.told(&tasks, &Outcome::Delivered, 108).await;
     let story = bed.stories().await.remove(0);
     assert!(story.deliveries.iter().all(|it| it.state == DeliveryState::Delivered), "{story:?}");
-    // An answer that was long on its way.
+    // An answer of the cluster that was delayed.
     bed.ledger.register_namespace(NS, made(1, -1_000), at(109)).await.unwrap();
     assert_eq!(bed.stories().await.len(), 1);
     bed.collect(500).await;
@@ -94,7 +94,7 @@ async fn a_namespace_that_is_met_for_the_first_time_has_what_was_recorded_since_
         counted_is_right(&bed.database()).await;
         assert_eq!(bed.stories().await.len(), left);
     }
-    // Between the two: the later half is its own.
+    // Created between the two: the later half is its own.
     let bed = recorded(None).await;
     bed.records(1_100, 1_500, 300).await;
     bed.ledger.register_namespace(NS, made(1, 200), at(500)).await.unwrap();
@@ -113,7 +113,7 @@ async fn a_namespace_that_is_gone_keeps_its_history_and_one_without_anything_is_
     assert_eq!(bed.stories().await.len(), 700);
     while bed.ledger.prune(at(90 * 86_400), domain::Millis(0), domain::Millis(0)).await.unwrap().more {}
     bed.collect(90 * 86_400).await;
-    // Met for the first time again: nothing is forgotten, as there is nothing.
+    // Registered as for the first time: there is nothing to forget.
     bed.put(vec![hook(), any()]).await;
     bed.ledger.register_namespace(NS, made(2, 80 * 86_400), at(90 * 86_400)).await.unwrap();
     assert!(bed.ledger.has_object(RULE));

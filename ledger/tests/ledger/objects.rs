@@ -100,7 +100,7 @@ async fn everything_is_there_again_after_a_restart() {
 }
 
 #[tokio::test]
-async fn a_route_to_a_channel_that_does_not_exist_waits_and_becomes_real_in_order() {
+async fn a_delivery_to_a_channel_that_does_not_exist_waits_and_is_released_in_order() {
     let bed = Bed::new().await;
     bed.put(vec![any()]).await;
     bed.open(1).await;
@@ -120,7 +120,7 @@ async fn a_route_to_a_channel_that_does_not_exist_waits_and_becomes_real_in_orde
 }
 
 #[tokio::test]
-async fn a_route_that_waited_a_day_expires() {
+async fn a_delivery_that_waited_a_day_for_its_channel_expires() {
     let bed = Bed::new().await;
     bed.put(vec![any()]).await;
     bed.open(1).await;
@@ -176,7 +176,7 @@ async fn what_a_deleted_rule_caused_is_not_sent_in_the_grace_nor_when_its_channe
         let delivery = &story.deliveries[0];
         assert!(delivery.reason.contains("was deleted: it is not sent"), "{delivery:?}");
     }
-    // The channel has room for one message a minute, which what is held does not take.
+    // The channel's budget is one message a minute, and held deliveries don't use it.
     let one = domain::RateLimit { per_minute: 1, burst: 1 };
     bed.ledger
         .put_plans(vec![channel(HOOK, "hook", |channel| channel.delivery.rate_limit = Some(one))], at(20))

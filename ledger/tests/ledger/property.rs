@@ -1,4 +1,5 @@
-//! Whatever the split, the order of partitions, the replays and the conflicts: the alerts are a function of the records.
+//! The alerts are a function of the records, whatever the split into commits, the order of partitions, the replays
+//! and the conflicts.
 //!
 //! Clause E1 of docs/semantics.md.
 
@@ -13,7 +14,7 @@ use crate::bed::*;
 const PARTITIONS: usize = 3;
 const SECONDS: i64 = 90;
 
-/// Records by partition: (second, service).
+/// Records by partition, as (second, service).
 type Records = Vec<Vec<(i64, u8)>>;
 
 fn records() -> impl Strategy<Value = Records> {
@@ -32,7 +33,7 @@ fn records() -> impl Strategy<Value = Records> {
     })
 }
 
-/// What a plain walk over all boundaries says: (service, kind, boundary, count).
+/// What a plain walk over all boundaries expects, as (service, kind, boundary, count).
 fn brute_force(records: &Records) -> Vec<(String, String, i64, i64)> {
     let mut told = Vec::new();
     for service in 0..2_u8 {
@@ -63,7 +64,7 @@ fn brute_force(records: &Records) -> Vec<(String, String, i64, i64)> {
     told
 }
 
-/// One try at a partition: how many records it takes, and what goes wrong.
+/// One commit for a partition: how many records it has, and what goes wrong.
 #[derive(Debug, Clone)]
 struct Step {
     partition: usize,
@@ -119,9 +120,9 @@ async fn run(records: &Records, steps: &[Step], step: usize, waits: bool) -> Vec
         assert!(result.entries[0].is_accepted());
         done[step.partition] = to;
         match step.trouble {
-            // The answer was lost, and it is sent again.
+            // The answer was lost, so the commit is sent again.
             1 if to > from => assert!(!bed.commit(vec![entry], 1_000).await.entries[0].is_accepted()),
-            // Another consumer thinks that it has the partition.
+            // Another consumer thinks that it owns the partition.
             2 if to > 0 => {
                 let stale = fold(step.partition, to - 1, &all[to - 1..to]);
                 assert!(!bed.commit(vec![stale], 1_000).await.entries[0].is_accepted());

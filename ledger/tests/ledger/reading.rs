@@ -1,4 +1,4 @@
-//! Reading what one namespace made much of: in pages, each bounded, and nothing else waits for it.
+//! Reading a namespace with much data: in bounded pages, and nothing else waits for it.
 
 use domain::DeliveryState;
 use protocol::messages::{DeadLetterQuery, NotificationQuery, NotificationStory};
@@ -12,7 +12,7 @@ const ALERTS: i64 = 500;
 const RECEIVERS: i64 = 16;
 const ATTEMPTS: i64 = 12;
 
-/// Alerts, each with dead receivers of many attempts.
+/// Makes alerts whose deliveries are all dead, each with many attempts.
 async fn filled(alerts: i64, receivers: i64, attempts: i64) -> Bed {
     let bed = Bed::new().await;
     bed.put(vec![hook(), any()]).await;
@@ -62,7 +62,7 @@ async fn filled(alerts: i64, receivers: i64, attempts: i64) -> Bed {
     Bed { ledger, ..bed }
 }
 
-/// Reads on until there are so many; how many pages it took.
+/// Reads pages until there are this many stories. Returns how many pages it took.
 async fn list(bed: &Bed, mut query: NotificationQuery, most: usize) -> (Vec<NotificationStory>, usize) {
     let (mut all, mut pages) = (Vec::new(), 0);
     loop {
@@ -95,7 +95,7 @@ async fn three_hundred_alerts_with_sixteen_dead_receivers_of_twelve_attempts_com
 }
 
 #[tokio::test]
-async fn a_question_that_few_answer_looks_at_so_many_and_says_where_to_go_on() {
+async fn a_query_with_few_matches_reads_a_bounded_page_and_has_a_cursor() {
     let bed = filled(1_200, 1, 1).await;
     let of = |state, object| NotificationQuery { state, object, ..NotificationQuery::default() };
     let (none, pages) = list(&bed, of(Some(DeliveryState::Pending), None), 500).await;

@@ -209,7 +209,8 @@ async fn a_notification_is_found_by_its_id_and_by_its_deliverys_in_its_namespace
     assert!(bed.ledger.notifications(NS, dead).await.unwrap().items.is_empty());
 }
 
-/// What the rule's status says became of its messages: outcome of the last, and (channel, count, since) of what nobody got.
+/// What the rule's status says became of its messages: the outcome of the last one, and what nobody got, as (channel,
+/// count, since).
 async fn became(bed: &Bed) -> (String, Vec<(String, i64, jiff::Timestamp)>) {
     let told = rule_status(bed).await.told;
     let undelivered = told.undelivered.into_iter().map(|it| (it.channel, it.count, it.since)).collect();
@@ -220,7 +221,7 @@ fn refused() -> Outcome {
     Outcome::Refused { reason: "410 Gone".into() }
 }
 
-/// One more alert, of a group of its own; what came of it.
+/// Makes one more alert, of a group of its own, whose attempt has this outcome.
 async fn alert(bed: &Bed, offset: i64, outcome: &Outcome, now: i64) {
     let records = vec![matched(offset, &format!("service-{offset}"))];
     let entry = protocol::messages::Entry { records, ..entry(0, offset, offset + 1) };
@@ -388,7 +389,7 @@ async fn a_rule_whose_match_fails_on_each_record_says_so_at_once_with_a_sample_u
 }
 
 #[tokio::test]
-async fn records_of_which_few_fail_are_no_news_and_a_source_of_undecodable_ones_is() {
+async fn a_source_of_undecodable_records_is_published_at_once_and_a_few_failing_ones_are_not() {
     let bed = ready(three()).await;
     let entry_of = |dropped, from, to| protocol::messages::Entry { dropped, ..entry(0, from, to) };
     bed.commit(vec![entry_of(vec![dropped(DropReason::MatchWrongType, 4, "")], 0, 10)], 1).await;

@@ -73,7 +73,7 @@ async fn what_was_answered_is_there_after_a_crash_and_what_was_not_is_whole_or_a
     bed.put(vec![hook(), any()]).await;
     bed.open(1).await;
     bed.records(0, 5, 1).await;
-    // A call that nobody waits for any more: it is done wholly or not at all.
+    // A call whose caller has left is done wholly or not at all.
     let plan = bed.ledger.source_plan(NS, &source()).unwrap();
     let rules = plan.rules.iter().map(|(uid, rule)| (*uid, rule.state.clone())).collect();
     let records: Vec<_> = (5..9).map(|offset| matched(offset, "pay")).collect();
@@ -87,7 +87,7 @@ async fn what_was_answered_is_there_after_a_crash_and_what_was_not_is_whole_or_a
     let call = tokio::spawn(async move { ledger.commit(NS, &source(), commit, at(2)).await });
     tokio::task::yield_now().await;
     call.abort();
-    // A copy of the files as they are now, taken while they are in use, is what a crash leaves.
+    // A copy of the files, taken while they are in use, is what a crash leaves.
     let copy = tempfile::tempdir().unwrap();
     for name in ["ledger.db-wal", "ledger.db"] {
         let _ = std::fs::copy(bed.store.dir.path().join(name), copy.path().join(name));

@@ -1,4 +1,4 @@
-//! What one namespace does is not another's: letters, channels, bytes.
+//! Namespaces don't share dead letters, channels or bytes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -67,7 +67,7 @@ async fn letters(bed: &Bed, namespace: &str, (from, to): (i64, i64), value: &str
     assert!(commit(&bed.ledger, namespace, entries, from).await.unwrap().entries[0].is_accepted());
 }
 
-/// All letters, newest first, and in how many pages they came.
+/// All dead letters, newest first, and in how many pages they came.
 async fn held(ledger: &Ledger, namespace: &str) -> (Vec<StoredDeadLetter>, usize) {
     let mut query = DeadLetterQuery { limit: Some(500), after: None };
     let (mut all, mut pages) = (Vec::new(), 0);
@@ -91,7 +91,7 @@ async fn offsets(bed: &Bed, namespace: &str) -> Vec<i64> {
     offsets
 }
 
-/// What is counted, against what is there.
+/// Compares the stored numbers with the rows.
 pub(crate) async fn counted_is_right(database: &Database) {
     type Usage = Vec<(String, String, i64, i64)>;
     let mut conn = raw(database).await;
@@ -128,7 +128,7 @@ pub(crate) async fn counted_is_right(database: &Database) {
 }
 
 #[tokio::test]
-async fn two_namespaces_that_read_one_topic_each_have_all_its_letters() {
+async fn two_namespaces_that_read_one_topic_each_have_all_its_dead_letters() {
     let bed = two(|_| {}).await;
     letters(&bed, NS, (0, 4), "ours").await;
     letters(&bed, OTHER, (0, 6), "theirs").await;
@@ -142,7 +142,7 @@ async fn two_namespaces_that_read_one_topic_each_have_all_its_letters() {
 }
 
 #[tokio::test]
-async fn letters_over_a_namespaces_bytes_push_out_its_oldest_and_nobody_elses() {
+async fn dead_letters_over_a_namespaces_bytes_push_out_its_oldest_and_nobody_elses() {
     let bed = two(|options| options.max_dead_letter_bytes = 20_000).await;
     letters(&bed, OTHER, (0, 10), "theirs").await;
     for from in (0..400).step_by(20) {
@@ -161,7 +161,7 @@ async fn letters_over_a_namespaces_bytes_push_out_its_oldest_and_nobody_elses() 
 }
 
 #[tokio::test]
-async fn one_commit_with_more_letters_than_fit_leaves_its_newest() {
+async fn one_commit_with_more_dead_letters_than_fit_leaves_its_newest() {
     let bed = two(|options| options.max_dead_letter_bytes = 5_000).await;
     letters(&bed, NS, (0, 400), "ours").await;
     let kept = offsets(&bed, NS).await;
@@ -171,7 +171,7 @@ async fn one_commit_with_more_letters_than_fit_leaves_its_newest() {
 }
 
 #[tokio::test]
-async fn a_letter_is_cut_whatever_a_worker_sent_and_a_page_has_a_bound() {
+async fn a_dead_letter_is_cut_whatever_a_worker_sent_and_a_page_has_a_bound() {
     let bed = two(|_| {}).await;
     letters(&bed, NS, (0, 200), &"A".repeat(100_000)).await;
     let (held, pages) = held(&bed.ledger, NS).await;
@@ -296,7 +296,7 @@ async fn rules_over_a_namespaces_activations_are_told_and_become_active_when_the
     let full: i64 = told.iter().filter_map(|(.., full)| *full).sum();
     assert_eq!(full, 4, "two rows at each commit: {told:?}");
     assert!(told.contains(&(OTHER_RULE, 1, None)), "{told:?}");
-    // One goes: there is room for the others.
+    // Once one is gone, there is room for the others.
     bed.ledger
         .put_live(vec![rules[1].uid, rules[2].uid, HOOK, OTHER_RULE, OTHER_HOOK], at(20))
         .await
@@ -376,14 +376,14 @@ async fn a_namespace_with_too_many_bytes_pending_is_told_to_wait_and_another_is_
 }
 
 #[tokio::test]
-async fn a_new_channel_has_no_letters_of_one_that_is_gone() {
+async fn a_new_channel_has_no_dead_deliveries_of_a_deleted_one() {
     let bed = two(|_| {}).await;
     bed.records(0, 2, 1).await;
     for now in [2, 3] {
         let tasks = bed.claim(Pool::Send, now).await;
         bed.told(&tasks, &Outcome::Refused { reason: "410".into() }, now).await;
     }
-    // The newest channel is theirs; when it and ours are gone, the next one of anybody has no row of theirs.
+    // The newest channel is theirs. When it and ours are gone, nobody's next channel may get its row.
     bed.ledger.put_live(vec![OTHER_RULE], at(10)).await.unwrap();
     bed.collect(200).await;
     let bed = bed.reopen().await;
@@ -399,7 +399,7 @@ async fn a_new_channel_has_no_letters_of_one_that_is_gone() {
 }
 
 #[tokio::test]
-async fn letters_go_with_the_last_rule_that_reads_their_topic() {
+async fn dead_letters_are_removed_with_the_last_rule_that_reads_their_topic() {
     let bed = two(|_| {}).await;
     for namespace in [NS, OTHER] {
         letters(&bed, namespace, (0, 700), "x").await;
@@ -427,7 +427,7 @@ pub(crate) fn notification(id: Uuid, namespace: &str, now: i64) -> domain::Notif
     }
 }
 
-/// A ledger as the version before left it.
+/// A ledger as the previous version left it.
 async fn before(database: &Database) {
     let mut conn = raw(database).await;
     for migration in [
@@ -475,7 +475,7 @@ async fn before(database: &Database) {
     .execute(&mut conn)
     .await
     .unwrap();
-    // Letters of one topic, in part of one namespace and in part of the other, and of a topic that nobody reads.
+    // Dead letters of one topic, some of one namespace and some of the other, and of a topic that nobody reads.
     for position in 0..6 {
         let (namespace, topic) = match position {
             0..4 => (NS, TOPIC),
@@ -493,7 +493,7 @@ async fn before(database: &Database) {
             .await
             .unwrap();
     }
-    // A dead delivery of ours that names a row which is now theirs, one of theirs, one of ours that waits.
+    // A dead delivery of ours with a channel's row that is now theirs, one of theirs, and one of ours that waits.
     for (n, namespace, c, state, settled) in
         [(1, NS, 2, 2, Some(ms(1))), (2, OTHER, 2, 2, Some(ms(2))), (3, NS, 1, 0, None)]
     {
@@ -558,7 +558,8 @@ async fn a_ledger_of_the_version_before_keeps_its_rows_and_what_they_count_is_kn
     assert_eq!((resend(OTHER_HOOK).await, resend(HOOK).await), (1, 0), "each its own");
     let counts = ledger.totals().await.unwrap();
     assert_eq!((counts.groups, counts.deliveries[&("Webhook", "delivered")]), (2, 14));
-    // The letters of a topic that nobody reads go; the other topic is theirs too, though their source is not known yet.
+    // Dead letters of a topic that nobody reads are removed. The other topic is theirs too, although their source
+    // isn't known yet.
     let mut last = String::new();
     while let Some(namespace) = ledger.run_chore(&last, at(101)).await.unwrap() {
         last = namespace;

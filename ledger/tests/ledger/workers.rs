@@ -1,4 +1,4 @@
-//! Workers that are killed: what they had in hand goes on as soon as it is known that they are gone.
+//! Killed workers: their attempts end as soon as it is known that they are gone, and are made again.
 
 use domain::Outcome;
 use ledger::PresentWorkers;
@@ -65,10 +65,10 @@ async fn a_process_started_anew_in_the_same_pod_frees_what_the_one_before_had_in
     let attempt = &story.deliveries[0].attempts[0];
     assert_eq!(attempt.outcome.as_deref(), Some("Unknown"));
     assert_eq!(attempt.reason, "the worker ended during the attempt");
-    // It was not dead after all: what it delivered was delivered.
+    // The worker was alive after all: what it delivered counts.
     bed.told(&killed[..1], &Outcome::Delivered, 14).await;
     assert_eq!(bed.stories().await[0].deliveries[0].state, domain::DeliveryState::Delivered);
-    // And what another lease of the same delivery brings changes nothing.
+    // The outcome of a later lease of the same delivery changes nothing.
     bed.told(&retried[..1], &later(), 15).await;
     assert_eq!(bed.stories().await[0].deliveries[0].state, domain::DeliveryState::Delivered);
 }

@@ -37,7 +37,7 @@ pub async fn send_commits(
     source: String,
     mut queue: UnboundedReceiver<OutgoingCommit>,
     events: mpsc::Sender<ReaderEvent>,
-    mut letters: DeadLetterWriter,
+    mut dead_letters: DeadLetterWriter,
     (metrics, status): (ConsumerMetrics, ConsumerStatus),
 ) {
     let mut allowance = LedgerAllowance::new();
@@ -46,17 +46,17 @@ pub async fn send_commits(
             Ok(Some(outgoing)) => outgoing,
             Ok(None) => return,
             Err(_) => {
-                letters.drop_idle_producer();
+                dead_letters.drop_idle_producer();
                 continue;
             }
         };
         let begun = Instant::now();
         let id = outgoing.id;
-        let failures = write_dead_letters(&outgoing.letters, &mut letters).await;
+        let failures = write_dead_letters(&outgoing.dead_letters, &mut dead_letters).await;
         let commit = put_unwritten_into_entries(outgoing, failures, &mut allowance, &metrics, &status);
         let answered = match send_until_answered(&context, &source, &commit, &metrics).await {
-            CommitResult::Answered(answers) => answers,
-            CommitResult::TooLarge => {
+            SendResult::Answered(answers) => answers,
+            SendResult::TooLarge => {
                 if events.send(ReaderEvent::TooLarge).is_err() {
                     return;
                 }
@@ -74,22 +74,22 @@ pub async fn send_commits(
 /// How much of a source's dead letters the ledger still takes in this minute.
 struct LedgerAllowance {
     since: Instant,
-    letters: usize,
+    dead_letters: usize,
     bytes: usize,
 }
 
 impl LedgerAllowance {
     fn new() -> Self {
-        Self { since: Instant::now(), letters: LEDGER_LETTERS, bytes: LEDGER_BYTES }
+        Self { since: Instant::now(), dead_letters: LEDGER_LETTERS, bytes: LEDGER_BYTES }
     }
 
     fn takes(&mut self, bytes: usize) -> bool {
         if self.since.elapsed() >= LEDGER_EVERY {
             *self = Self::new();
         }
-        let fits = self.letters > 0 && bytes <= self.bytes;
+        let fits = self.dead_letters > 0 && bytes <= self.bytes;
         if fits {
-            self.letters -= 1;
+            self.dead_letters -= 1;
             self.bytes -= bytes;
         }
         fits
@@ -99,13 +99,13 @@ impl LedgerAllowance {
 /// Writes the dead letters to their topics; returns for each why it was not written, or `None` if it was.
 async fn write_dead_letters(
     list: &[(usize, DeadLetterRecord)],
-    letters: &mut DeadLetterWriter,
+    dead_letters: &mut DeadLetterWriter,
 ) -> Vec<Option<String>> {
     if list.is_empty() {
         return Vec::new();
     }
     let whole: Vec<&DeadLetterRecord> = list.iter().map(|(_, letter)| letter).collect();
-    letters.write(&whole).await
+    dead_letters.write(&whole).await
 }
 
 /// Puts the dead letters that could not be written into their entries, as far as the ledger takes them, and reports the
@@ -117,10 +117,10 @@ fn put_unwritten_into_entries(
     metrics: &ConsumerMetrics,
     status: &ConsumerStatus,
 ) -> Commit {
-    let OutgoingCommit { mut commit, letters, .. } = outgoing;
-    let count = |result| metrics.letters.get_or_create(&ByResult { result }).inc();
+    let OutgoingCommit { mut commit, dead_letters, .. } = outgoing;
+    let count = |result| metrics.dead_letters.get_or_create(&ByResult { result }).inc();
     let mut unwritten = BTreeMap::new();
-    for ((entry, letter), failure) in letters.iter().zip(failures) {
+    for ((entry, letter), failure) in dead_letters.iter().zip(failures) {
         let Some(why) = failure else {
             count("topic");
             continue;
@@ -165,7 +165,7 @@ fn for_ledger(letter: &DeadLetterRecord) -> DeadLetter {
 }
 
 /// The result of sending a commit.
-enum CommitResult {
+enum SendResult {
     /// One answer for each entry; none at all if no rule reads the source.
     Answered(Vec<EntryResult>),
     /// It holds more than the hub takes in one request: sending it again is useless.
@@ -177,7 +177,7 @@ async fn send_until_answered(
     source: &str,
     commit: &Commit,
     metrics: &ConsumerMetrics,
-) -> CommitResult {
+) -> SendResult {
     let mut backoff = BACKOFF.0;
     loop {
         let count = |result| metrics.commits.get_or_create(&ByResult { result }).inc();
@@ -185,18 +185,18 @@ async fn send_until_answered(
             Ok(result) => {
                 count("answered");
                 context.health.missing("hub", None);
-                return CommitResult::Answered(result.entries);
+                return SendResult::Answered(result.entries);
             }
             Err(error) => error,
         };
         if error.status().is_some_and(|status| status.as_u16() == 404) {
             count("gone");
-            return CommitResult::Answered(Vec::new());
+            return SendResult::Answered(Vec::new());
         }
         if error.status().is_some_and(|status| status.as_u16() == 413) {
             count("too large");
             tracing::warn!(%error, "commit not taken; its records are read again in smaller parts");
-            return CommitResult::TooLarge;
+            return SendResult::TooLarge;
         }
         let wait = match &error {
             Error::Refused { status, retry_after, .. } if matches!(status.as_u16(), 429 | 503) => {

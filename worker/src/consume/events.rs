@@ -6,7 +6,7 @@ use protocol::messages::{Commit, EntryResult};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::plan::CompiledPlan;
-use crate::kafka::{DeadLetterRecord, Ends};
+use crate::kafka::{DeadLetterRecord, PartitionEnds};
 
 /// What the supervisor and the tasks tell the reader.
 pub enum ReaderEvent {
@@ -31,7 +31,7 @@ pub enum ReaderEvent {
 
 /// Where the reader sends commits and requests.
 pub struct ReaderRequests {
-    /// Commits.
+    /// Commits to send.
     pub commits: UnboundedSender<OutgoingCommit>,
     /// Topics whose positions the reader needs.
     pub positions: UnboundedSender<BTreeSet<String>>,
@@ -55,7 +55,7 @@ pub struct OutgoingCommit {
     /// The request to the hub.
     pub commit: Commit,
     /// Dead letters, each with the index of the entry that passes over it.
-    pub letters: Vec<(usize, DeadLetterRecord)>,
+    pub dead_letters: Vec<(usize, DeadLetterRecord)>,
 }
 
 /// A topic and where to read on in it.
@@ -63,7 +63,7 @@ pub struct OutgoingCommit {
 pub struct OpenedTopic {
     /// The topic's id.
     pub id: String,
-    /// Next offset to read, first kept offset and end, of partition 0, 1, 2, ...
+    /// For partition 0, 1, 2, ...: the next offset to read, the first kept offset, and the end.
     pub partitions: Vec<(i64, i64, i64)>,
 }
 
@@ -89,7 +89,7 @@ pub struct SurveyAnswer {
     /// Topics that were opened at the hub to answer the request.
     pub opened: BTreeMap<String, OpenedTopic>,
     /// Where the partitions begin and end.
-    pub ends: Ends,
+    pub ends: PartitionEnds,
 }
 
 /// The clock, Unix ms. Only the reader and its tasks read it; everything below takes time as an argument.

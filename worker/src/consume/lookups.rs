@@ -14,7 +14,7 @@ use super::events::{OpenedTopic, ReaderEvent, SurveyAnswer, SurveyRequest, now_m
 use super::status::ConsumerStatus;
 use super::survey::{self, TopicComparison};
 use crate::context::Context;
-use crate::kafka::{Broker, BrokerFault, Ends, FaultKind, TopicState};
+use crate::kafka::{Broker, BrokerFault, FaultKind, PartitionEnds, TopicState};
 
 /// How often the broker is asked whether the topics exist.
 const PROBE: Duration = Duration::from_secs(5);
@@ -46,7 +46,7 @@ async fn ask_positions(
     names: Vec<String>,
 ) -> Result<BTreeMap<String, OpenedTopic>, String> {
     let asker = broker.clone();
-    let known = blocking(move || topics_with_ends(&asker, &names)).await?;
+    let known = run_blocking(move || topics_with_ends(&asker, &names)).await?;
     let topics = known
         .iter()
         .map(|(topic, (id, ends))| TopicEnds {
@@ -94,7 +94,7 @@ fn topics_with_ends(broker: &Broker, names: &[String]) -> Result<TopicsWithEnds,
         .iter()
         .flat_map(|(name, _, partitions)| (0..*partitions).map(|partition| (name.clone(), partition)))
         .collect();
-    let ends: Ends = broker.ends(&all)?;
+    let ends: PartitionEnds = broker.ends(&all)?;
     Ok(there
         .into_iter()
         .filter_map(|(name, id, partitions)| {
@@ -133,7 +133,7 @@ async fn survey_topics(
 ) -> Result<SurveyAnswer, String> {
     let SurveyRequest { topics, mut open, partitions } = request;
     let asker = broker.clone();
-    let told = blocking(move || asker.topics(&topics)).await.map_err(|fault| fault.why)?;
+    let told = run_blocking(move || asker.topics(&topics)).await.map_err(|fault| fault.why)?;
     let mut compared = survey::compare(&open, &told);
     let mut opened = BTreeMap::new();
     if !compared.missing.is_empty() {
@@ -144,7 +144,7 @@ async fn survey_topics(
     }
     let TopicComparison { known, ids, .. } = compared;
     let asker = broker.clone();
-    let ends = blocking(move || asker.ends(&partitions)).await?;
+    let ends = run_blocking(move || asker.ends(&partitions)).await?;
     Ok(SurveyAnswer { known, ids, opened, ends })
 }
 
@@ -177,7 +177,7 @@ pub async fn watch_topics(
 ) {
     loop {
         let (asker, names) = (broker.clone(), status.topics());
-        match blocking(move || asker.topics(&names)).await {
+        match run_blocking(move || asker.topics(&names)).await {
             Ok(topics) => {
                 status.set_broker(None);
                 let mut ids = BTreeMap::new();
@@ -232,7 +232,7 @@ fn topic_problem(name: &str, topic: &TopicState) -> Option<ObjectProblem> {
 }
 
 /// Runs blocking `work` on another thread. Never returns if the work panics or the runtime stops.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         // The runtime stops: nobody waits for an answer.

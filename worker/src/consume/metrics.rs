@@ -1,4 +1,4 @@
-//! The consumer's metrics. No label is unbounded: reasons and results are closed sets.
+//! The consumer's metrics. Labels come from closed sets.
 
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
@@ -34,7 +34,7 @@ pub struct ConsumerMetrics {
     /// Records not counted.
     pub rejected: Family<ByReason, Counter>,
     /// Dead letters, by where they went.
-    pub letters: Family<ByResult, Counter>,
+    pub dead_letters: Family<ByResult, Counter>,
     /// Entries of commits, by answer.
     pub entries: Family<ByResult, Counter>,
     /// Calls of commits, by result.
@@ -60,7 +60,7 @@ impl ConsumerMetrics {
             read: Counter::default(),
             matched: Counter::default(),
             rejected: Family::default(),
-            letters: Family::default(),
+            dead_letters: Family::default(),
             entries: Family::default(),
             commits: Family::default(),
             commit_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
@@ -75,7 +75,7 @@ impl ConsumerMetrics {
             registry.register("records_read", "Records read", m.read);
             registry.register("records_matched", "Matches, one for each record and rule", m.matched);
             registry.register("records_rejected", "Records not counted, by reason", m.rejected);
-            registry.register("dead_letters", "Dead letters, by where they went", m.letters);
+            registry.register("dead_letters", "Dead letters, by where they went", m.dead_letters);
             registry.register("commit_entries", "Partition entries of commits, by answer", m.entries);
             registry.register("commits", "Calls of commits, by result", m.commits);
             let help = "From taking the folds to the answer";

@@ -33,7 +33,7 @@ pub struct TrackedPartition<F> {
     topic_id: Arc<str>,
     /// Distinguishes this opening from earlier ones of the same partition, whose commit may still be in flight.
     epoch: u64,
-    /// The offset that the ledger holds: the fold begins here.
+    /// Where the fold begins: the offset that the ledger holds once the commit in flight is accepted.
     from: i64,
     /// The next offset to read.
     read: i64,
@@ -42,7 +42,7 @@ pub struct TrackedPartition<F> {
     end: i64,
     progress: Progress,
     /// The progress that the last commit told, capped at the time up to which all partitions were known.
-    told: Option<i64>,
+    committed_progress: Option<i64>,
     /// An end of the partition and the clock (Unix ms) from before the broker was asked for it: once all records before
     /// that end are read, event time has come as far as that clock.
     end_mark: Option<(i64, i64)>,
@@ -138,7 +138,7 @@ impl<F: Default> OffsetTracker<F> {
             fold: F::default(),
             end: read,
             progress: Progress::default(),
-            told: None,
+            committed_progress: None,
             end_mark: None,
         };
         match self.index_of(&key.topic, key.partition) {
@@ -263,7 +263,7 @@ impl<F: Default> OffsetTracker<F> {
 
     /// Whether event time moved on since the last commit.
     pub fn has_new_progress(&self) -> bool {
-        self.values().any(|open| open.counts_to(self.surveyed) > open.told)
+        self.values().any(|open| open.counts_to(self.surveyed) > open.committed_progress)
     }
 
     /// Moves all folds into a commit, which is then in flight. Partitions with neither records nor new progress get an
@@ -275,7 +275,7 @@ impl<F: Default> OffsetTracker<F> {
         let mut taken = Vec::new();
         for (key, open) in &mut self.open {
             let counts_to = open.counts_to(self.surveyed);
-            if !(all || open.read > open.from || counts_to > open.told) {
+            if !(all || open.read > open.from || counts_to > open.committed_progress) {
                 continue;
             }
             let sent = SentEntry {
@@ -288,7 +288,7 @@ impl<F: Default> OffsetTracker<F> {
                 epoch: open.epoch,
             };
             open.from = open.read;
-            open.told = counts_to;
+            open.committed_progress = counts_to;
             taken.push((sent, std::mem::take(&mut open.fold)));
         }
         if !taken.is_empty() {
@@ -318,7 +318,7 @@ impl<F: Default> OffsetTracker<F> {
                     open.from = offset;
                     open.read = offset;
                     open.fold = F::default();
-                    open.told = None;
+                    open.committed_progress = None;
                     open.progress = Progress::default();
                     open.end_mark = None;
                     next.push(FollowUp::ReadFrom(sent.key, offset));

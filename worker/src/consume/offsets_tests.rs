@@ -40,7 +40,7 @@ fn folding_goes_on_while_a_commit_is_in_flight_and_the_next_begins_where_it_ende
 }
 
 #[test]
-fn a_commit_accepted_before_its_answer_was_lost_is_done_and_what_was_held_after_it_stays() {
+fn a_commit_accepted_before_its_answer_was_lost_is_done_and_the_fold_after_it_stays() {
     let mut tracker = tracker();
     read(&mut tracker, 10..13);
     tracker.take_commit(false);
@@ -50,7 +50,7 @@ fn a_commit_accepted_before_its_answer_was_lost_is_done_and_what_was_held_after_
 }
 
 #[test]
-fn a_ledger_that_is_elsewhere_drops_what_is_held_and_is_followed() {
+fn a_ledger_at_another_offset_drops_the_fold_and_is_followed() {
     let mut tracker = tracker();
     read(&mut tracker, 10..13);
     tracker.take_commit(false);
@@ -63,7 +63,7 @@ fn a_ledger_that_is_elsewhere_drops_what_is_held_and_is_followed() {
 }
 
 #[test]
-fn an_answer_for_an_earlier_opening_of_the_partition_does_not_touch_the_present_one() {
+fn an_answer_to_an_earlier_opening_of_the_partition_does_not_change_the_present_one() {
     let mut tracker = tracker();
     read(&mut tracker, 10..13);
     tracker.take_commit(false);
@@ -76,7 +76,7 @@ fn an_answer_for_an_earlier_opening_of_the_partition_does_not_touch_the_present_
 }
 
 #[test]
-fn a_topic_that_the_ledger_does_not_know_is_closed_and_asked_about() {
+fn a_topic_that_the_ledger_does_not_know_is_closed_and_its_position_asked_for() {
     let mut tracker = tracker();
     read(&mut tracker, 10..13);
     tracker.take_commit(false);
@@ -85,7 +85,7 @@ fn a_topic_that_the_ledger_does_not_know_is_closed_and_asked_about() {
 }
 
 #[test]
-fn records_that_retention_removed_are_passed_over_in_the_entry_that_follows() {
+fn the_next_entry_passes_over_records_that_retention_removed() {
     let mut tracker = OffsetTracker::<Vec<i64>>::new();
     tracker.open(key(0), Arc::from("id"), 10, 100);
     read(&mut tracker, 100..101);
@@ -115,7 +115,7 @@ fn an_empty_commit_tells_event_time_once() {
 }
 
 #[test]
-fn event_time_comes_as_far_as_the_first_end_that_is_reached_and_a_log_that_was_cut_has_another() {
+fn event_time_advances_at_the_first_end_that_is_reached_and_a_truncated_log_has_a_new_end() {
     let mut tracker = tracker();
     let told = |tracker: &mut OffsetTracker<Vec<i64>>| {
         let told = tracker.take_commit(true)[0].0.progress;
@@ -137,7 +137,7 @@ fn event_time_comes_as_far_as_the_first_end_that_is_reached_and_a_log_that_was_c
 }
 
 #[test]
-fn what_lies_after_the_last_record_of_a_transaction_is_passed_over() {
+fn transaction_markers_after_the_last_record_are_passed_over() {
     let mut tracker = tracker();
     read(&mut tracker, 10..12);
     tracker.saw_end(&key(0), 13, Some(5_000));

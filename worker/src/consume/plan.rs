@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use alerting::decide::RuleParams;
-use alerting::fold::Engine;
+use alerting::fold::RuleSet;
 use domain::{Digest, RulePlan, StartFrom};
 use protocol::messages::{ObjectProblem, SourcePlan};
 use uuid::Uuid;
@@ -15,7 +15,7 @@ const SLACK: i64 = 60_000;
 
 /// A source's plan, compiled.
 pub struct CompiledPlan {
-    /// The hub's revision of it.
+    /// The hub's revision of the plan.
     pub revision: Digest,
     /// State hash of each rule that runs.
     pub states: BTreeMap<Uuid, Digest>,
@@ -38,14 +38,14 @@ pub struct CompiledPlan {
     /// How long after the last match an alert may still change by time alone, ms; 0 if none can.
     pub horizon_ms: i64,
     /// The rules.
-    pub engine: Engine,
+    pub engine: RuleSet,
 }
 
 impl CompiledPlan {
     /// Compiles a plan. A rule that does not compile becomes a problem; the others run.
     pub fn new(plan: &SourcePlan) -> Self {
         let (engine, failed) =
-            Engine::new(&plan.source.reading, plan.rules.iter().map(|(uid, rule)| (*uid, &rule.plan)));
+            RuleSet::new(&plan.source.reading, plan.rules.iter().map(|(uid, rule)| (*uid, &rule.plan)));
         let problems: BTreeMap<Uuid, ObjectProblem> = failed
             .into_iter()
             .map(|failed| {

@@ -22,26 +22,26 @@ use super::stalls::StallDetector;
 use super::status::ConsumerStatus;
 use super::survey::PartitionSurvey;
 use crate::health::Heartbeat;
-use crate::kafka::{Consumer, DeadLetterRecord};
+use crate::kafka::{DeadLetterRecord, GroupConsumer};
 
 /// Above this many bytes of uncommitted records the reader commits at once, and takes no more while a commit is in flight.
 /// Counted about as the commit writes them: an eighth of what the hub takes in one request, since they may take fifty times
 /// as much memory there.
-pub const MAX_HELD: usize = protocol::weight::MAX_BODY / 8;
+pub const MAX_UNCOMMITTED: usize = protocol::weight::MAX_BODY / 8;
 /// The same for the number of counts and records of one partition: the hub takes twice as many in one entry.
 const MAX_ITEMS: usize = 500;
 /// Matches wait at most this long for a commit, unless one of them is a notification: that is committed at once.
 const COUNTS_WAIT: Duration = Duration::from_millis(200);
-/// Records without a match wait at most this long.
+/// Records without a match wait at most this long for a commit.
 const OFFSETS_WAIT: Duration = Duration::from_secs(1);
 /// How long the last commit may take: of revoked partitions, and when the reader stops; and how long leaving the group may
 /// take.
-const TAKEN_WAIT: Duration = Duration::from_secs(3);
+const REVOKED_WAIT: Duration = Duration::from_secs(3);
 const STOP_WAIT: Duration = Duration::from_secs(4);
 const CLOSE_WAIT: Duration = Duration::from_secs(3);
 /// How often the reader asks for partitions and ends: while alerts may change by time alone, and otherwise.
-const LOOK_HOT: Duration = Duration::from_secs(1);
-const LOOK_COLD: Duration = Duration::from_secs(5);
+const SURVEY_HOT: Duration = Duration::from_secs(1);
+const SURVEY_IDLE: Duration = Duration::from_secs(5);
 /// How often offsets are committed to the consumer group.
 const GROUP_EVERY: Duration = Duration::from_secs(5);
 
@@ -51,7 +51,7 @@ pub struct PartitionBuffer {
     fold: PartitionFold,
     /// Event time of the first record, Unix ms.
     since_ms: Option<i64>,
-    letters: Vec<DeadLetterRecord>,
+    dead_letters: Vec<DeadLetterRecord>,
     letter_bytes: usize,
 }
 
@@ -83,8 +83,8 @@ struct CommitTriggers {
 /// The reader. See the module.
 // Independent facts, not states of one machine.
 #[allow(clippy::struct_excessive_bools)]
-pub struct Reader {
-    consumer: Consumer,
+pub struct SourceReader {
+    consumer: GroupConsumer,
     events: Receiver<ReaderEvent>,
     requests: ReaderRequests,
     status: ConsumerStatus,
@@ -98,7 +98,7 @@ pub struct Reader {
     max_items: usize,
     due: CommitTriggers,
     /// The next commit has an entry for every partition, so that the hub learns that a new plan runs.
-    announce: bool,
+    announce_plan: bool,
     /// Assigned partitions whose position is not known yet.
     wanted: BTreeSet<PartitionKey>,
     awaiting_positions: bool,
@@ -120,10 +120,10 @@ pub struct Reader {
     stopping: bool,
 }
 
-impl Reader {
-    /// Not reading yet.
+impl SourceReader {
+    /// A reader that has not begun to read.
     pub fn new(
-        consumer: Consumer,
+        consumer: GroupConsumer,
         events: Receiver<ReaderEvent>,
         requests: ReaderRequests,
         status: ConsumerStatus,
@@ -146,13 +146,13 @@ impl Reader {
             commits: 0,
             max_items: MAX_ITEMS,
             due: CommitTriggers::default(),
-            announce: false,
+            announce_plan: false,
             wanted: BTreeSet::new(),
             awaiting_positions: false,
             ask_after: now,
             awaiting_survey: false,
             // The first survey is asked for at once.
-            last_survey: now.checked_sub(LOOK_COLD).unwrap_or(now),
+            last_survey: now.checked_sub(SURVEY_IDLE).unwrap_or(now),
             last_activity_ms: 0,
             untold: BTreeMap::new(),
             group_told: now,
@@ -220,7 +220,7 @@ impl Reader {
         tracing::info!(revision = %plan.revision, rules = plan.running.len(), topics = plan.topics.len(), "plan runs");
         self.status.set_plan(Some(&plan));
         self.last_activity_ms = now_ms();
-        self.announce = true;
+        self.announce_plan = true;
         self.plan = Some(*plan);
     }
 
@@ -248,21 +248,21 @@ impl Reader {
         }
         let holds = self.tracker.holds_records();
         let age = self.due.since.filter(|_| holds).map_or(Duration::ZERO, |since| since.elapsed());
-        let full = self.due.full || self.due.weight >= MAX_HELD;
+        let full = self.due.full || self.due.weight >= MAX_UNCOMMITTED;
         let due = full
             || (holds && self.due.urgent)
             || (holds && self.due.matched && age >= COUNTS_WAIT)
             || (holds && age >= OFFSETS_WAIT)
             || (self.due.clock_moved && self.tracker.has_new_progress())
-            || self.announce;
+            || self.announce_plan;
         if self.tracker.in_flight() {
             if full {
                 self.pause(true);
             }
         } else if due {
-            self.commit(self.announce);
+            self.commit(self.announce_plan);
         }
-        if !self.due.full && self.due.weight < MAX_HELD {
+        if !self.due.full && self.due.weight < MAX_UNCOMMITTED {
             self.pause(false);
         }
     }
@@ -284,15 +284,15 @@ impl Reader {
             return;
         }
         self.commits += 1;
-        let mut letters = Vec::new();
+        let mut dead_letters = Vec::new();
         let mut entries = Vec::with_capacity(taken.len());
-        for (sent, mut held) in taken {
-            let aggregates = held.fold.take();
+        for (sent, mut buffer) in taken {
+            let aggregates = buffer.fold.take();
             for dropped in &aggregates.dropped {
                 let reason = ByReason { reason: dropped.reason.name() };
                 self.metrics.rejected.get_or_create(&reason).inc_by(dropped.count.max(0) as u64);
             }
-            letters.extend(held.letters.into_iter().map(|letter| (entries.len(), letter)));
+            dead_letters.extend(buffer.dead_letters.into_iter().map(|letter| (entries.len(), letter)));
             entries.push(Entry {
                 topic: sent.key.topic.to_string(),
                 topic_id: sent.topic_id.to_string(),
@@ -300,7 +300,7 @@ impl Reader {
                 from: sent.from,
                 to: sent.to,
                 progress_ms: sent.progress,
-                since_ms: held.since_ms,
+                since_ms: buffer.since_ms,
                 end: sent.end,
                 counts: aggregates.counts,
                 records: aggregates.records,
@@ -311,8 +311,8 @@ impl Reader {
         let (revision, rules) = (plan.revision.clone(), plan.states.clone());
         let commit = Commit { revision, rules, survey: Some(self.survey.for_commit()), entries };
         // Fails only when the process ends.
-        let _ = self.requests.commits.send(OutgoingCommit { id: self.commits, commit, letters });
-        self.announce = false;
+        let _ = self.requests.commits.send(OutgoingCommit { id: self.commits, commit, dead_letters });
+        self.announce_plan = false;
         self.nothing_held();
     }
 

@@ -103,7 +103,7 @@ struct Simulation<'a> {
     /// The consumer: its folds list offsets with the clock at which each was read.
     tracker: OffsetTracker<Vec<(i64, i64)>>,
     survey: PartitionSurvey,
-    /// Clock, partitions and their ends.
+    /// Questions without an answer yet: clock, number of partitions and their ends.
     asked: VecDeque<(i64, i32, Vec<i64>)>,
 }
 
@@ -255,7 +255,7 @@ type SimulationResult = (Vec<(i64, String, i64)>, RuleTally, usize);
 fn end(mut world: Simulation<'_>) -> SimulationResult {
     let last = START + 10 * AHEAD;
     world.now = last;
-    // What was asked before is answered before.
+    // Earlier questions are answered first.
     while !world.asked.is_empty() {
         world.answer();
     }

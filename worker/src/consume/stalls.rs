@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::offsets::PartitionKey;
 
 /// How long a partition may stall while its broker answers.
-const PATIENCE: Duration = Duration::from_secs(10);
+const FIRST_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest timeout, after new clients did not help: a client that is replaced too often reads nothing either.
 const LONGEST: Duration = Duration::from_mins(5);
 
@@ -21,13 +21,13 @@ pub struct StallTimeout(Option<(Instant, Duration)>);
 impl StallTimeout {
     /// How long the next client may stall.
     pub fn current(&self) -> Duration {
-        self.0.map_or(PATIENCE, |(_, patience)| patience)
+        self.0.map_or(FIRST_TIMEOUT, |(_, timeout)| timeout)
     }
 
     /// Takes note that a client stalled and is replaced.
     pub fn client_stalled(&mut self, now: Instant) {
-        let lately = self.0.filter(|(at, patience)| now.duration_since(*at) < *patience * 4);
-        let next = lately.map_or(PATIENCE, |(_, patience)| (patience * 2).min(LONGEST));
+        let recent = self.0.filter(|(at, timeout)| now.duration_since(*at) < *timeout * 4);
+        let next = recent.map_or(FIRST_TIMEOUT, |(_, timeout)| (timeout * 2).min(LONGEST));
         self.0 = Some((now, next));
     }
 }
@@ -35,15 +35,15 @@ impl StallTimeout {
 /// Remembers since when partitions have not moved.
 #[derive(Debug)]
 pub struct StallDetector {
-    patience: Duration,
+    timeout: Duration,
     /// For each partition with unread records: the next offset, and since when it has been the same.
     still: BTreeMap<PartitionKey, (i64, Instant)>,
 }
 
 impl StallDetector {
     /// No partition stalls yet.
-    pub fn new(patience: Duration) -> Self {
-        Self { patience, still: BTreeMap::new() }
+    pub fn new(timeout: Duration) -> Self {
+        Self { timeout, still: BTreeMap::new() }
     }
 
     /// Forgets everything: brokers did not answer, or the reader is paused, so nothing is known.
@@ -63,8 +63,8 @@ impl StallDetector {
             let since = before.get(&key).filter(|(stood, _)| *stood == read).map_or(now, |(_, since)| *since);
             self.still.insert(key, (read, since));
         }
-        let stands = self.still.iter().find(|(_, (_, since))| now.duration_since(*since) >= self.patience);
-        stands.map(|(key, _)| key.clone())
+        let stalled = self.still.iter().find(|(_, (_, since))| now.duration_since(*since) >= self.timeout);
+        stalled.map(|(key, _)| key.clone())
     }
 }
 
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_move_while_there_is_more_stands_still() {
+    fn a_partition_with_unread_records_that_does_not_move_stalls() {
         let (begun, mut stalls) = (Instant::now(), StallDetector::new(Duration::from_secs(10)));
         let mut seen = |second, partitions: &[(i32, i64, i64)]| {
             let now = begun + Duration::from_secs(second);
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_client_that_does_not_help_is_given_longer_and_after_one_that_did_it_begins_anew() {
+    fn the_timeout_doubles_while_new_clients_stall_and_is_reset_after_one_that_did_not() {
         let (mut now, mut timeout) = (Instant::now(), StallTimeout::default());
         let mut waits = Vec::new();
         for _ in 0..8 {
@@ -108,6 +108,6 @@ mod tests {
         }
         assert_eq!(waits, [10, 20, 40, 80, 160, 300, 300, 300]);
         timeout.client_stalled(now + LONGEST * 5);
-        assert_eq!(timeout.current(), PATIENCE);
+        assert_eq!(timeout.current(), FIRST_TIMEOUT);
     }
 }

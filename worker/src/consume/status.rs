@@ -25,22 +25,31 @@ pub struct ConsumerStatus {
 
 #[derive(Default)]
 struct Inner {
+    /// Plan revision of each rule that runs.
     running: BTreeMap<Uuid, Digest>,
+    /// The topics of each rule, running or not.
     readers: BTreeMap<Uuid, BTreeSet<String>>,
+    /// Rules that do not compile.
     invalid: BTreeMap<Uuid, ObjectProblem>,
+    /// The topics that are read.
     topics: Vec<String>,
+    /// The partitions that are read, with the ids of their topics.
     owned: BTreeMap<(String, i32), String>,
+    /// Why the credentials can't be used.
     credentials: Option<ObjectProblem>,
+    /// Why no broker can be used.
     broker: Option<ObjectProblem>,
+    /// The broker does not let the user be in the consumer group.
     not_in_group: bool,
     /// The reader has not finished a round for over a minute.
     stuck: bool,
+    /// Why topics can't be read.
     missing: BTreeMap<String, ObjectProblem>,
     removed: BTreeMap<(String, i32), RemovedRecords>,
     unkept: BTreeMap<String, UnkeptDeadLetters>,
 }
 
-/// Records that can't be decoded and are kept nowhere but in their topic.
+/// Dead letters that are kept nowhere but in their topic.
 struct UnkeptDeadLetters {
     count: usize,
     why: String,
@@ -246,7 +255,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reader_that_does_not_come_round_is_a_problem_of_each_rule_until_it_does() {
+    fn a_stuck_reader_is_a_problem_of_each_rule_until_it_goes_on() {
         let (status, rules) = (ConsumerStatus::default(), [Uuid::from_u128(1), Uuid::from_u128(2)]);
         status.change(|inner| inner.readers = rules.map(|uid| (uid, BTreeSet::new())).into());
         status.set_stuck(true);

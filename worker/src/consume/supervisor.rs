@@ -17,18 +17,18 @@ use tokio::sync::oneshot;
 use super::events::{Ended, ReaderEvent, ReaderRequests};
 use super::metrics::ConsumerMetrics;
 use super::plan::CompiledPlan;
-use super::reader::Reader;
+use super::reader::SourceReader;
 use super::stalls::{StallDetector, StallTimeout};
 use super::status::ConsumerStatus;
 use super::{commits, lookups};
 use crate::context::Context;
-use crate::kafka::{ClusterAccess, Consumer, DeadLetterWriter, Tokens, unusable};
+use crate::kafka::{ClusterAccess, DeadLetterWriter, GroupConsumer, KafkaTokens, unusable};
 
 /// How long the reader may take to commit and end.
 const LEAVE: Duration = Duration::from_millis(8_500);
 
 /// A running reader.
-struct Running {
+struct RunningReader {
     events: mpsc::Sender<ReaderEvent>,
     end: oneshot::Receiver<anyhow::Result<Ended>>,
     /// The fingerprint of its credentials.
@@ -42,9 +42,9 @@ pub struct ReaderSupervisor<'a> {
     status: &'a ConsumerStatus,
     metrics: ConsumerMetrics,
     files: Files,
-    tokens: Tokens,
+    tokens: KafkaTokens,
     plan: Option<SourcePlan>,
-    running: Option<Running>,
+    running: Option<RunningReader>,
     stall_timeout: StallTimeout,
 }
 
@@ -53,7 +53,7 @@ impl<'a> ReaderSupervisor<'a> {
     pub fn new(context: &'a Context, source: &'a str, status: &'a ConsumerStatus) -> Self {
         let metrics = ConsumerMetrics::new(&context.health);
         let files = Files::new(&context.config.files);
-        let tokens = Tokens::new(Arc::new(Http::new(context.config.guard())));
+        let tokens = KafkaTokens::new(Arc::new(Http::new(context.config.guard())));
         Self {
             context,
             source,
@@ -126,10 +126,11 @@ impl<'a> ReaderSupervisor<'a> {
 
     fn start(&mut self, access: &ClusterAccess, plan: &SourcePlan) -> Result<(), (&'static str, String)> {
         let group = format!("belfry.{}.{}", self.context.config.namespace, self.source);
-        let consumer = Consumer::new(access, plan.source.isolation, &group, &self.context.config.instance)
-            .map_err(|error| {
-                ("KafkaClientRefused", format!("no Kafka client can be made: {}", unusable(&error)))
-            })?;
+        let consumer =
+            GroupConsumer::new(access, plan.source.isolation, &group, &self.context.config.instance)
+                .map_err(|error| {
+                    ("KafkaClientRefused", format!("no Kafka client can be made: {}", unusable(&error)))
+                })?;
         let running =
             self.start_reader(consumer, access).map_err(|error| ("KafkaClientRefused", error.to_string()))?;
         self.running = Some(running);
@@ -137,13 +138,13 @@ impl<'a> ReaderSupervisor<'a> {
         Ok(())
     }
 
-    fn start_reader(&self, consumer: Consumer, access: &ClusterAccess) -> anyhow::Result<Running> {
+    fn start_reader(&self, consumer: GroupConsumer, access: &ClusterAccess) -> anyhow::Result<RunningReader> {
         let broker = consumer.broker();
         let (events, happening) = mpsc::channel();
         let (commits, outgoing) = unbounded_channel();
         let (positions, wanted) = unbounded_channel();
         let (surveys, survey_requests) = unbounded_channel();
-        let letters = DeadLetterWriter::new(access.clone(), self.context.config.instance.clone());
+        let dead_letters = DeadLetterWriter::new(access.clone(), self.context.config.instance.clone());
         let (hub, key, metrics) = (self.context.clone(), self.source.to_owned(), self.metrics.clone());
         let status = self.status.clone();
         tokio::spawn(commits::send_commits(
@@ -151,7 +152,7 @@ impl<'a> ReaderSupervisor<'a> {
             key.clone(),
             outgoing,
             events.clone(),
-            letters,
+            dead_letters,
             (metrics.clone(), status.clone()),
         ));
         tokio::spawn(lookups::answer_position_requests(
@@ -171,7 +172,7 @@ impl<'a> ReaderSupervisor<'a> {
         tokio::spawn(lookups::watch_topics(broker, status.clone(), access.servers(), events.clone()));
         let requests = ReaderRequests { commits, positions, surveys };
         let stalls = StallDetector::new(self.stall_timeout.current());
-        let reader = Reader::new(consumer, happening, requests, status, metrics, stalls);
+        let reader = SourceReader::new(consumer, happening, requests, status, metrics, stalls);
         let beat = self.context.health.watch("reader", crate::health::LONG);
         let (done, end) = oneshot::channel();
         std::thread::Builder::new()
@@ -183,7 +184,7 @@ impl<'a> ReaderSupervisor<'a> {
                 let _ = done.send(ended);
             })
             .context("can't start the reader")?;
-        Ok(Running { events, end, credentials: access.fingerprint().clone() })
+        Ok(RunningReader { events, end, credentials: access.fingerprint().clone() })
     }
 
     /// Waits until the reader ends; for ever if there is none.

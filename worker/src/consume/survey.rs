@@ -17,7 +17,7 @@ use crate::kafka::TopicState;
 #[derive(Debug, Default)]
 pub struct PartitionSurvey {
     open: OpenTopics,
-    told: Option<messages::Survey>,
+    last: Option<messages::Survey>,
 }
 
 /// The broker's answer compared with what is open at the hub.
@@ -92,12 +92,12 @@ impl PartitionSurvey {
         let open = &self.open;
         topics
             .retain(|topic| ids.get(topic).is_none_or(|id| open.get(topic).is_some_and(|(it, _)| it == id)));
-        self.told = Some(messages::Survey { at_ms, topics });
+        self.last = Some(messages::Survey { at_ms, topics });
     }
 
     /// The survey for the next commit; before the first answer it knows no topic.
     pub fn for_commit(&self) -> messages::Survey {
-        self.told.clone().unwrap_or(messages::Survey { at_ms: 0, topics: Vec::new() })
+        self.last.clone().unwrap_or(messages::Survey { at_ms: 0, topics: Vec::new() })
     }
 }
 
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_topic_is_known_once_the_hub_has_as_many_partitions_of_the_same_one() {
+    fn a_topic_is_known_once_the_hub_has_all_partitions_of_the_same_id() {
         let mut survey = PartitionSurvey::default();
         let opened = OpenedTopic { id: "1".to_owned(), partitions: vec![(0, 0, 0); 2] };
         survey.add_opened(&BTreeMap::from([
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_known_before_the_first_answer_and_after_the_ledger_was_elsewhere() {
+    fn no_topic_is_known_before_the_first_answer_or_after_the_survey_was_forgotten() {
         let mut survey = PartitionSurvey::default();
         let topics = || vec!["a".to_owned()];
         assert_eq!(survey.for_commit().known_until(&topics()), None);

@@ -42,7 +42,7 @@ struct Bench {
 impl Bench {
     async fn start() -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        // What happened, with a failed test: `BELFRY_LOG=debug cargo test ...`. Otherwise the log is another test's.
+        // `BELFRY_LOG=debug cargo test ...` shows the log of a failed test. Otherwise another test captures the log.
         if std::env::var_os("BELFRY_LOG").is_some() {
             let filter = tracing_subscriber::EnvFilter::from_env("BELFRY_LOG");
             let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
@@ -130,7 +130,7 @@ impl Bench {
         self.producer.send(record, PATIENCE).await.unwrap().offset
     }
 
-    /// The same to the first partition, with a producer's timestamp.
+    /// The same to the first partition, with a timestamp of the producer.
     async fn produce_at(&self, time_ms: i64, value: &str) -> i64 {
         let record = FutureRecord::<[u8], str>::to("logs").partition(0).timestamp(time_ms).payload(value);
         self.producer.send(record, PATIENCE).await.unwrap().offset
@@ -254,8 +254,8 @@ async fn each_record_is_counted_once_and_told_at_once_and_event_time_goes_on_whe
 }
 
 #[tokio::test]
-async fn a_record_ahead_of_the_clock_makes_none_late_that_is_read_from_a_backlog_behind_it() {
-    // On a busy machine all of it may be read before the first commit ends, which shows nothing.
+async fn a_record_ahead_of_the_clock_makes_no_record_of_a_backlog_late() {
+    // On a busy machine the whole backlog may be read before the first commit ends, which proves nothing: try again.
     for _ in 0..10 {
         if a_commit_ended_within_the_backlog().await {
             return;
@@ -341,7 +341,7 @@ async fn a_commit_whose_answer_is_lost_or_that_is_not_taken_counts_once() {
 }
 
 #[tokio::test]
-async fn a_commit_that_holds_too_much_is_not_sent_again_but_read_again_in_smaller_parts() {
+async fn records_of_a_commit_that_is_too_large_are_read_again_in_smaller_parts() {
     let mut bench = Bench::start().await;
     bench.cluster.create_topic("logs", 2, 1).unwrap();
     bench.plan(&[(EACH, ERRORS), (OFTEN, ERRORS)]);
@@ -422,7 +422,7 @@ async fn a_rule_added_while_running_starts_where_the_source_stands_and_nothing_i
 }
 
 #[tokio::test]
-async fn a_ledger_that_is_elsewhere_is_followed() {
+async fn a_ledger_at_another_offset_is_followed() {
     let mut bench = Bench::start().await;
     bench.cluster.create_topic("logs", 1, 1).unwrap();
     bench.plan(&[(EACH, ERRORS)]);
@@ -509,8 +509,7 @@ async fn forge(bench: &Bench, topic: &str, count: usize, headers: &[(&str, &str)
 }
 
 #[tokio::test]
-async fn headers_that_anybody_can_write_keep_no_record_from_the_dead_letter_topic_and_bring_none_into_the_ledger()
- {
+async fn forged_headers_put_no_record_into_the_ledger_and_stop_no_later_dead_letter() {
     let mut bench = Bench::start().await;
     bench.cluster.create_topic("logs", 1, 1).unwrap();
     bench.cluster.create_topic("logs.DLT", 1, 1).unwrap();
@@ -537,7 +536,7 @@ async fn headers_that_anybody_can_write_keep_no_record_from_the_dead_letter_topi
 }
 
 #[tokio::test]
-async fn sources_that_read_each_others_dead_letters_come_to_an_end() {
+async fn sources_that_read_each_others_dead_letters_do_not_loop() {
     let mut bench = Bench::start().await;
     for topic in ["logs", "back"] {
         bench.cluster.create_topic(topic, 1, 1).unwrap();
@@ -565,7 +564,7 @@ async fn sources_that_read_each_others_dead_letters_come_to_an_end() {
 }
 
 #[tokio::test]
-async fn a_dead_letter_topic_that_its_own_source_reads_keeps_what_it_has() {
+async fn a_source_that_reads_its_own_dead_letter_topic_does_not_write_to_it_again() {
     let mut bench = Bench::start().await;
     for topic in ["logs", "logs.DLT"] {
         bench.cluster.create_topic(topic, 1, 1).unwrap();
@@ -582,7 +581,7 @@ async fn a_dead_letter_topic_that_its_own_source_reads_keeps_what_it_has() {
 }
 
 #[tokio::test]
-async fn the_ledger_takes_only_so_many_dead_letters_a_minute_and_the_rest_is_told() {
+async fn the_ledger_takes_a_bounded_number_of_dead_letters_a_minute_and_the_rest_is_reported() {
     let mut bench = Bench::start().await;
     bench.cluster.create_topic("logs", 1, 1).unwrap();
     bench.plan(&[(EACH, ERRORS)]);
@@ -602,7 +601,7 @@ async fn the_ledger_takes_only_so_many_dead_letters_a_minute_and_the_rest_is_tol
 }
 
 #[tokio::test]
-async fn more_than_is_held_while_the_hub_is_down_waits_in_the_topic_and_is_read_afterwards() {
+async fn while_the_hub_is_down_records_over_the_bound_wait_in_the_topic_and_are_read_afterwards() {
     let mut bench = Bench::start().await;
     bench.cluster.create_topic("logs", 4, 1).unwrap();
     bench.plan(&[(EACH, ERRORS)]);
@@ -616,13 +615,13 @@ async fn more_than_is_held_while_the_hub_is_down_waits_in_the_topic_and_is_read_
     }
     let health = bench.running[0].0.health.clone();
     let begun = Instant::now();
-    while held(&health) < reader::MAX_HELD {
+    while held(&health) < reader::MAX_UNCOMMITTED {
         assert!(begun.elapsed() < PATIENCE, "{}", held(&health));
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     bench.hub.ledger().mode = Mode::Up;
     bench.until_read(17).await;
-    assert!(held(&health) < 2 * reader::MAX_HELD);
+    assert!(held(&health) < 2 * reader::MAX_UNCOMMITTED);
     let ledger = bench.hub.ledger();
     assert_eq!(ledger.dead_letters.len(), 16);
     assert_eq!(ledger.topics["logs"].1, [5, 4, 4, 4]);
@@ -696,7 +695,7 @@ async fn a_topic_that_does_not_exist_is_reported_and_read_when_it_does() {
 }
 
 #[tokio::test]
-async fn a_broker_that_goes_is_reported_and_nothing_is_lost_when_it_is_back() {
+async fn a_broker_that_is_down_is_reported_and_nothing_is_lost_when_it_is_back() {
     let mut bench = Bench::start().await;
     bench.cluster.create_topic("logs", 2, 1).unwrap();
     bench.plan(&[(EACH, ERRORS)]);

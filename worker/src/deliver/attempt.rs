@@ -28,7 +28,7 @@ pub(super) struct AttemptPermits {
     pub(super) slow_after: Duration,
 }
 
-/// Makes the attempt and hands its outcome to the reporter.
+/// Makes the attempt of a task, once it has a slot, and hands its outcome to the reporter.
 pub(super) async fn make_attempt(
     tools: Arc<Tools>,
     channels: Arc<BTreeMap<Uuid, ChannelEntry>>,
@@ -52,7 +52,7 @@ pub(super) async fn make_attempt(
     };
     tools.metrics.in_flight.dec();
     if matches!(outcome, Outcome::NotSent { .. }) {
-        tools.lacking().insert(channel);
+        tools.channels_lacking_files().insert(channel);
     }
     tools
         .metrics
@@ -72,12 +72,12 @@ pub(super) async fn make_attempt(
     drop(permits.claimed);
 }
 
-/// Runs an attempt. Releases its slot at its end, or after `patience` if it takes longer.
-async fn release_when_slow<S>(slot: S, patience: Duration, work: impl Future<Output = Outcome>) -> Outcome {
+/// Runs an attempt. Releases its slot at its end, or after `slow_after` if it takes longer.
+async fn release_when_slow<S>(slot: S, slow_after: Duration, work: impl Future<Output = Outcome>) -> Outcome {
     tokio::pin!(work);
     tokio::select! {
         outcome = &mut work => return outcome,
-        () = tokio::time::sleep(patience) => drop(slot),
+        () = tokio::time::sleep(slow_after) => drop(slot),
     }
     work.await
 }

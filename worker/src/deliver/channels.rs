@@ -17,8 +17,8 @@ use crate::context::Context;
 /// How long a poll waits at the hub for a new plan.
 const WAIT: Duration = Duration::from_secs(30);
 /// How often the files are checked: while all are there, and while some are missing.
-const LOOK: Duration = Duration::from_secs(5);
-const LOOK_SOON: Duration = Duration::from_secs(1);
+const CHECK: Duration = Duration::from_secs(5);
+const CHECK_SOON: Duration = Duration::from_secs(1);
 /// How often an unchanged report is repeated; the hub forgets it after a minute.
 const REPEAT: Duration = Duration::from_secs(20);
 
@@ -28,9 +28,9 @@ pub(super) async fn watch(context: Context, tools: Arc<Tools>) {
     let poll = tokio::spawn(poll(context.clone(), plans));
     let mut told: Option<(Instant, Report)> = None;
     loop {
-        let look = if tools.lacking().is_empty() { LOOK } else { LOOK_SOON };
+        let check = if tools.channels_lacking_files().is_empty() { CHECK } else { CHECK_SOON };
         tokio::select! {
-            () = tokio::time::sleep(look) => {}
+            () = tokio::time::sleep(check) => {}
             Ok(()) = newest.changed() => {}
             () = context.stop.cancelled() => break,
         }
@@ -111,7 +111,7 @@ async fn report(context: &Context, tools: &Tools, plan: &ChannelsPlan) -> Report
         }
     }
     tools.metrics.files_missing.set(missing as i64);
-    *tools.lacking() = lacking;
+    *tools.channels_lacking_files() = lacking;
     for (uid, message) in tools.faults() {
         if plan.channels.contains_key(&uid) {
             let reason = ObjectProblem::TEMPLATE_FAILED.to_owned();

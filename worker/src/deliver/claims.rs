@@ -20,7 +20,7 @@ use crate::context::Context;
 
 /// How long a claim waits at the hub.
 const WAIT: Duration = Duration::from_secs(20);
-/// The same while channels lack a file.
+/// The same while a channel lacks a file.
 const SOON: Duration = Duration::from_secs(2);
 /// How long to wait for more permits, so that a busy worker claims many tasks at once and not single ones.
 const GATHER: Duration = Duration::from_millis(5);
@@ -49,7 +49,7 @@ pub(super) async fn claim_tasks(
             () = context.stop.cancelled() => return,
         };
         let Some(mut free) = free else { continue };
-        let lacking = tools.lacking().clone();
+        let lacking = tools.channels_lacking_files().clone();
         // Shorter while a file is missing: it may come at any moment.
         let wait = if lacking.is_empty() { WAIT } else { SOON };
         let request = ClaimRequest {
@@ -83,7 +83,7 @@ pub(super) async fn claim_tasks(
         let result = if claimed.tasks.is_empty() { "empty" } else { "work" };
         tools.metrics.claims.get_or_create(&ByResult { result }).inc();
         if claimed.tasks.is_empty() && asked.elapsed() < AT_ONCE {
-            // A hub that does not wait must not be asked in a hot loop.
+            // The hub did not wait: don't ask it in a busy loop.
             tokio::time::sleep(AT_ONCE).await;
         }
         tools.unreported.fetch_add(claimed.tasks.len(), Ordering::Relaxed);

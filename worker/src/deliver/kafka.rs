@@ -1,6 +1,6 @@
 //! Writes the records of Kafka channels.
 //!
-//! | what is seen | outcome |
+//! | observation | outcome |
 //! | --- | --- |
 //! | all in-sync replicas have it | `Delivered` |
 //! | a referenced Secret is missing, there is no token, TLS or the login fails, before it was sent | `Later` |
@@ -23,7 +23,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use tokio::time::Instant;
 
-use crate::kafka::{ClientMonitor, ClusterAccess, FaultKind, NO_ANSWER, Tokens, unusable};
+use crate::kafka::{ClientMonitor, ClusterAccess, FaultKind, KafkaTokens, NO_ANSWER, unusable};
 
 /// How many producers are kept.
 const KEPT: usize = 16;
@@ -32,7 +32,7 @@ const SEEN: Duration = Duration::from_secs(30);
 
 /// Producers of Kafka channels, cached because a new one connects to every broker.
 pub(super) struct Producers {
-    tokens: Tokens,
+    tokens: KafkaTokens,
     files: Files,
     kept: Mutex<Vec<Arc<CachedProducer>>>,
 }
@@ -61,7 +61,7 @@ fn later(reason: String) -> Outcome {
 
 impl Producers {
     /// Reads credentials from `files`, and gets tokens from `tokens` for clusters that want one.
-    pub(super) fn new(tokens: Tokens, files: Files) -> Self {
+    pub(super) fn new(tokens: KafkaTokens, files: Files) -> Self {
         Self { tokens, files, kept: Mutex::default() }
     }
 
@@ -172,7 +172,7 @@ impl CachedProducer {
             }
             Ok(Ok(false)) => Err(later(format!("topic {topic:?} does not exist, or may not be written to"))),
             Ok(Err(error)) => {
-                let fault = self.monitor.why(error.rdkafka_error_code().unwrap_or(Code::Fail));
+                let fault = self.monitor.worst_fault(error.rdkafka_error_code().unwrap_or(Code::Fail));
                 let (servers, why) = (&self.servers, fault.why);
                 Err(later(match fault.kind {
                     FaultKind::Unreachable => format!("no broker of {servers} answers: {why}"),

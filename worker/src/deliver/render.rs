@@ -25,12 +25,12 @@ const THREADS: usize = 2;
 /// How long a delivery waits for its channel's lock and a thread.
 const MAX_WAIT: Duration = Duration::from_secs(2);
 const MAX_WAIT_SAID: &str = "2s to wait for other texts of the channels";
-/// How many channels are remembered before those that nobody waits for are forgotten.
+/// Above this many channels, the locks that nobody waits for are forgotten.
 const CHANNELS: usize = 64;
 
 type ChannelLock = Arc<tokio::sync::Mutex<()>>;
 
-/// Renders for all channels of a worker.
+/// Renders the texts of all channels of a worker.
 pub(super) struct Renderer {
     composer: Arc<Composer>,
     threads: Arc<Semaphore>,

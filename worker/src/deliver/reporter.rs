@@ -26,7 +26,7 @@ const GATHER: Duration = Duration::from_millis(5);
 /// How long after its lease an outcome is still reported: a hub that was away has not handed the task out again.
 const LATE: Duration = Duration::from_mins(10);
 
-/// An outcome and when its lease ends.
+/// An attempt's outcome, and when the lease of its task ends.
 #[derive(Debug, Clone)]
 pub(super) struct FinishedAttempt {
     pub(super) outcome: AttemptOutcome,

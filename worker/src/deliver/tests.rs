@@ -104,7 +104,7 @@ impl Hub {
                 return ResponseTemplate::new(503);
             }
             let told: Outcomes = serde_json::from_slice(&request.body).unwrap();
-            // As the ledger does, at once.
+            // Answers at once, as the ledger does.
             let not_sent =
                 told.outcomes.iter().filter(|told| matches!(told.outcome, Outcome::NotSent { .. }));
             back.lock().unwrap().extend(not_sent.map(|told| task(told.delivery.as_u128())));
@@ -138,7 +138,7 @@ impl Hub {
         asked.map(|request| serde_json::from_slice(&request.body).unwrap()).collect()
     }
 
-    /// The outcomes that it took.
+    /// The outcomes that the hub took.
     fn outcomes(&self) -> Vec<AttemptOutcome> {
         self.taken.lock().unwrap().clone()
     }
@@ -269,7 +269,7 @@ async fn a_channel_with_slow_texts_holds_up_nobody_and_its_messages_go_out_with_
     };
     let renderer = Arc::new(render::Renderer::default());
     let (slow, quick) = (Arc::new(slow), Arc::new(quick));
-    // More of the slow one than there are threads, all before the quick one.
+    // More deliveries of the slow channel than there are threads, all before the quick channel's.
     let many: Vec<_> = (0..200)
         .map(|n| {
             let (renderer, slow) = (Arc::clone(&renderer), Arc::clone(&slow));
@@ -375,7 +375,7 @@ async fn a_missing_key_is_reported_by_name_and_heals_by_itself() {
 }
 
 #[tokio::test]
-async fn what_lacks_a_key_is_no_attempt_is_not_asked_for_again_and_goes_out_once_the_key_is_there() {
+async fn a_delivery_without_its_key_counts_no_attempt_and_goes_out_once_the_key_is_there() {
     let (url, ..) = receiver(Duration::ZERO).await;
     let hub = Hub::start(3, entry(&url, 1_000)).await;
     let worker = worker(&hub, FEW, None);
@@ -413,7 +413,7 @@ impl std::io::Write for Log {
     }
 }
 
-/// A receiver that reads once and says `answers` in turn, one for each thing it reads.
+/// A receiver that says `greeting`, then one of `answers` after each read.
 async fn answers(greeting: &'static str, answers: &'static [&'static str]) -> u16 {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

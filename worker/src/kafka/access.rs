@@ -10,14 +10,14 @@ use rdkafka::ClientConfig;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::error::{KafkaError, KafkaResult};
 
-use super::{ClientMonitor, Token, Tokens, native};
+use super::{ClientMonitor, KafkaToken, KafkaTokens, native};
 
-/// Brokers and credentials, as they are now. Cheap enough to clone.
+/// The brokers and present credentials of a cluster. Cheap enough to clone.
 #[derive(Debug, Clone)]
 pub struct ClusterAccess {
     servers: Vec<String>,
     settings: Vec<(&'static str, Secret)>,
-    token: Option<Token>,
+    token: Option<KafkaToken>,
     fingerprint: Digest,
     guard: &'static Guard,
     /// Hides the secrets that brokers get, in case their answers repeat them.
@@ -59,7 +59,7 @@ impl ClusterAccess {
         servers: &[String],
         security: &KafkaSecurity,
         files: &Files,
-        tokens: &Tokens,
+        tokens: &KafkaTokens,
     ) -> Result<Self, AccessError> {
         let mut settings = Vec::new();
         let mut token = None;
@@ -240,7 +240,7 @@ mod tests {
 
         async fn read(&self) -> Result<ClusterAccess, AccessError> {
             let files = Files::new(self.0.path());
-            let tokens = Tokens::new(Arc::new(Http::new(Guard::new(false))));
+            let tokens = KafkaTokens::new(Arc::new(Http::new(Guard::new(false))));
             ClusterAccess::read(&["kafka:9093".to_owned()], &security(), &files, &tokens).await
         }
     }
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn another_content_is_another_fingerprint_and_the_same_is_the_same() {
+    async fn the_fingerprint_changes_only_with_the_content() {
         let mounted = Mounted::new();
         let first = mounted.read().await.unwrap();
         assert_eq!(mounted.read().await.unwrap().fingerprint(), first.fingerprint());

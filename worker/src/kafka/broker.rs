@@ -34,7 +34,7 @@ pub enum TopicState {
 }
 
 /// First kept offset and next offset to be written, by (topic, partition). Partitions without an answer are left out.
-pub type Ends = BTreeMap<(String, i32), (i64, i64)>;
+pub type PartitionEnds = BTreeMap<(String, i32), (i64, i64)>;
 
 /// Asks the broker. Cheap to clone; every call blocks.
 #[derive(Clone)]
@@ -51,7 +51,7 @@ impl Broker {
             return Ok(BTreeMap::new());
         }
         let described = native::describe_topics(self.0.client(), names, TIMEOUT)
-            .map_err(|code| self.0.context().why(code))?;
+            .map_err(|code| self.0.context().worst_fault(code))?;
         self.0.context().answered();
         Ok(described
             .into_iter()
@@ -71,10 +71,10 @@ impl Broker {
             .collect())
     }
 
-    /// Where partitions begin and end, by asking their leaders now.
-    pub fn ends(&self, partitions: &[(String, i32)]) -> Result<Ends, String> {
+    /// Asks the leaders where partitions begin and end.
+    pub fn ends(&self, partitions: &[(String, i32)]) -> Result<PartitionEnds, String> {
         if partitions.is_empty() {
-            return Ok(Ends::new());
+            return Ok(PartitionEnds::new());
         }
         let ask = |end| {
             native::partition_ends(self.0.client(), partitions, end, self.1, TIMEOUT)

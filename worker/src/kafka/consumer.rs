@@ -25,9 +25,9 @@ pub type Partitions = Vec<(String, i32)>;
 /// The group assigned partitions to us, or takes some back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rebalance {
-    /// These are ours now.
+    /// These partitions are ours now.
     Assigned(Partitions),
-    /// These are not ours any more, once [`Consumer::release`] says so.
+    /// The group takes these partitions back; they are ours until [`GroupConsumer::release`].
     Revoked(Partitions),
 }
 
@@ -53,7 +53,7 @@ impl ConsumerNotice {
 }
 
 /// A member of a consumer group.
-pub struct Consumer {
+pub struct GroupConsumer {
     events: EventQueue,
     records: RecordQueue,
     inner: Arc<BaseConsumer<ClientMonitor>>,
@@ -65,13 +65,13 @@ pub struct Consumer {
 }
 
 impl ConsumerContext for ClientMonitor {
-    /// Called only in [`Consumer::close`]; all other changes come by [`Consumer::rebalances`].
+    /// Called only in [`GroupConsumer::close`]; all other changes come by [`GroupConsumer::rebalances`].
     fn rebalance(&self, consumer: &BaseConsumer<Self>, _: RDKafkaRespErr, _: &mut TopicPartitionList) {
         let _ = consumer.unassign();
     }
 }
 
-impl Consumer {
+impl GroupConsumer {
     /// Makes a member; it joins the group with the first [`Self::subscribe`].
     pub fn new(
         access: &ClusterAccess,
@@ -169,7 +169,7 @@ impl Consumer {
             }
             RDKafkaErrorCode::GroupAuthorizationFailed => ConsumerNotice::NotInGroup,
             code => {
-                self.inner.context().note(code, text);
+                self.inner.context().note_error(code, text);
                 ConsumerNotice::Failed(code.to_string())
             }
         }

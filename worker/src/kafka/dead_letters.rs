@@ -259,14 +259,14 @@ mod tests {
     use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
     use super::*;
-    use crate::kafka::{Tokens, mock};
+    use crate::kafka::{KafkaTokens, mock};
 
     /// Answers produce requests with each error in turn, and compares the writer's result with what the topic holds.
     async fn answered_with(codes: &[RDKafkaRespErr]) {
         let cluster = MockCluster::<DefaultProducerContext>::new(1).unwrap();
         cluster.create_topic("logs.DLT", 1, 1).unwrap();
         let servers = cluster.bootstrap_servers();
-        let tokens = Tokens::new(Arc::new(Http::new(Guard::allowing_loopback_in_tests(false))));
+        let tokens = KafkaTokens::new(Arc::new(Http::new(Guard::allowing_loopback_in_tests(false))));
         let (security, files) = (KafkaSecurity::default(), Files::new("/nonexistent"));
         let Ok(access) =
             ClusterAccess::read(std::slice::from_ref(&servers), &security, &files, &tokens).await

@@ -16,7 +16,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 
-use super::Token;
+use super::KafkaToken;
 
 /// The most brokers whose fault is kept.
 const BROKERS: usize = 16;
@@ -27,7 +27,7 @@ pub const NO_ANSWER: &str = "nobody listens there, what listens is no Kafka brok
 #[derive(Clone, Default)]
 pub struct ClientMonitor {
     faults: Arc<Mutex<BTreeMap<String, BrokerFault>>>,
-    token: Option<Token>,
+    token: Option<KafkaToken>,
     /// Hides the secrets that brokers get.
     mask: Arc<Mask>,
     /// The latest two tokens that brokers got: an answer to the older one may come after the newer one.
@@ -67,7 +67,7 @@ impl FaultKind {
 
 impl ClientMonitor {
     /// `token` is what the client logs in with, if by a token; `mask` hides the other secrets that brokers get.
-    pub fn new(token: Option<Token>, mask: Mask) -> Self {
+    pub fn new(token: Option<KafkaToken>, mask: Mask) -> Self {
         Self { token, mask: Arc::new(mask), ..Self::default() }
     }
 
@@ -85,7 +85,7 @@ impl ClientMonitor {
     }
 
     /// Remembers an error of the client, if it says why a broker can't be used.
-    pub fn note(&self, code: RDKafkaErrorCode, text: &str) {
+    pub fn note_error(&self, code: RDKafkaErrorCode, text: &str) {
         use RDKafkaErrorCode::{Authentication, BrokerTransportFailure, Resolve, SSL};
         let kind = match code {
             Authentication => FaultKind::Authentication,
@@ -109,7 +109,7 @@ impl ClientMonitor {
     }
 
     /// Why the brokers can't be used: the worst fault that is known, or else the text of `code`.
-    pub fn why(&self, code: RDKafkaErrorCode) -> BrokerFault {
+    pub fn worst_fault(&self, code: RDKafkaErrorCode) -> BrokerFault {
         use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, OperationTimedOut, RequestTimedOut};
         let faults = self.lock();
         // The first among equally bad ones, so that the text stays the same.
@@ -158,7 +158,7 @@ impl ClientContext for ClientMonitor {
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(target: "librdkafka", %error, reason = self.masked(reason));
         if let Some(code) = error.rdkafka_error_code() {
-            self.note(code, reason);
+            self.note_error(code, reason);
         }
     }
 }
@@ -168,27 +168,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_fault_is_told_without_what_varies_until_a_broker_answers() {
+    fn a_fault_is_kept_without_varying_parts_until_a_broker_answers() {
         let monitor = ClientMonitor::default();
-        assert_eq!(monitor.why(RDKafkaErrorCode::OperationTimedOut).why, NO_ANSWER);
-        assert!(monitor.why(RDKafkaErrorCode::InvalidTopic).why.contains("topic"));
+        assert_eq!(monitor.worst_fault(RDKafkaErrorCode::OperationTimedOut).why, NO_ANSWER);
+        assert!(monitor.worst_fault(RDKafkaErrorCode::InvalidTopic).why.contains("topic"));
         for took in ["3ms", "7ms"] {
             let text = format!(
                 "b.svc:9/bootstrap: Failed to resolve 'b.svc:9': Name or service not known (after {took} in state CONNECT)"
             );
-            monitor.note(RDKafkaErrorCode::Resolve, &text);
-            monitor.note(RDKafkaErrorCode::AllBrokersDown, "1/1 brokers are down");
+            monitor.note_error(RDKafkaErrorCode::Resolve, &text);
+            monitor.note_error(RDKafkaErrorCode::AllBrokersDown, "1/1 brokers are down");
             assert_eq!(
-                monitor.why(RDKafkaErrorCode::OperationTimedOut).why,
+                monitor.worst_fault(RDKafkaErrorCode::OperationTimedOut).why,
                 "Failed to resolve 'b.svc:9': Name or service not known"
             );
         }
         monitor.answered();
-        assert_eq!(monitor.why(RDKafkaErrorCode::OperationTimedOut).why, NO_ANSWER);
+        assert_eq!(monitor.worst_fault(RDKafkaErrorCode::OperationTimedOut).why, NO_ANSWER);
     }
 
     #[test]
-    fn what_can_not_be_connected_to_is_told_in_one_text_whatever_it_is() {
+    fn every_cause_of_a_failed_connection_has_the_same_text() {
         use RDKafkaErrorCode::{BrokerTransportFailure, SSL};
         for (code, text) in [
             (BrokerTransportFailure, "Failed to connect to broker at 127.0.0.1:1: Permission denied"),
@@ -202,8 +202,8 @@ mod tests {
             (SSL, "SSL handshake failed: Disconnected: connecting to a PLAINTEXT broker listener?"),
         ] {
             let monitor = ClientMonitor::default();
-            monitor.note(code, &format!("b:1/bootstrap: {text} (after 3ms in state CONNECT)"));
-            let fault = monitor.why(BrokerTransportFailure);
+            monitor.note_error(code, &format!("b:1/bootstrap: {text} (after 3ms in state CONNECT)"));
+            let fault = monitor.worst_fault(BrokerTransportFailure);
             assert_eq!((fault.kind, fault.why.as_str()), (FaultKind::Unreachable, NO_ANSWER), "{text}");
         }
         for text in [
@@ -211,13 +211,13 @@ mod tests {
             "SSL handshake failed: error:0A000410:SSL routines::ssl/tls alert handshake failure",
         ] {
             let monitor = ClientMonitor::default();
-            monitor.note(SSL, &format!("b:1/bootstrap: {text}"));
-            assert_eq!(monitor.why(BrokerTransportFailure).kind, FaultKind::Tls, "{text}");
+            monitor.note_error(SSL, &format!("b:1/bootstrap: {text}"));
+            assert_eq!(monitor.worst_fault(BrokerTransportFailure).kind, FaultKind::Tls, "{text}");
         }
     }
 
     #[test]
-    fn a_broker_that_repeats_what_it_was_shown_is_told_without() {
+    fn credentials_that_a_broker_repeats_are_masked() {
         let mut mask = Mask::default();
         for secret in ["CANARY-user", "CANARY\"key12"] {
             mask.hide(secret);
@@ -233,20 +233,22 @@ mod tests {
             ),
         ] {
             let text = format!("b:1/1: SASL authentication error: {said} (after 3ms in state AUTH_REQ)");
-            monitor.note(RDKafkaErrorCode::Authentication, &text);
-            let why = monitor.why(RDKafkaErrorCode::OperationTimedOut).why;
+            monitor.note_error(RDKafkaErrorCode::Authentication, &text);
+            let why = monitor.worst_fault(RDKafkaErrorCode::OperationTimedOut).why;
             assert_eq!(why, format!("SASL authentication error: {told}"));
             assert!(!monitor.masked(&text).contains("CANARY"));
         }
     }
 
     #[test]
-    fn what_a_person_must_mend_is_told_before_what_may_pass_by_itself() {
+    fn a_fault_that_a_person_must_mend_is_told_before_one_that_may_pass_by_itself() {
         let monitor = ClientMonitor::default();
-        monitor
-            .note(RDKafkaErrorCode::Authentication, "b:1/1: SASL authentication error: invalid credentials");
-        monitor.note(RDKafkaErrorCode::BrokerTransportFailure, "a:1/bootstrap: Connection refused");
-        let fault = monitor.why(RDKafkaErrorCode::OperationTimedOut);
+        monitor.note_error(
+            RDKafkaErrorCode::Authentication,
+            "b:1/1: SASL authentication error: invalid credentials",
+        );
+        monitor.note_error(RDKafkaErrorCode::BrokerTransportFailure, "a:1/bootstrap: Connection refused");
+        let fault = monitor.worst_fault(RDKafkaErrorCode::OperationTimedOut);
         assert_eq!(fault.kind.reason(), "KafkaAuthenticationFailed");
         assert_eq!(fault.why, "SASL authentication error: invalid credentials");
     }

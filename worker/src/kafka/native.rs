@@ -30,7 +30,7 @@ pub fn set_token<C: ClientContext>(client: &Client<C>) {
         let text = |text: String| CString::new(text).map_err(|_| "the token is not text".to_owned());
         let (value, name) = (text(token.token)?, text(token.principal_name)?);
         let mut why = [0; 256];
-        // SAFETY: the client lives; all is copied within the call, and `why` is ended within its length.
+        // SAFETY: the client lives; all is copied within the call, and `why` is NUL-terminated within its length.
         unsafe {
             let code = sys::rd_kafka_oauthbearer_set_token(
                 client.native_ptr(),

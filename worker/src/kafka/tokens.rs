@@ -1,4 +1,4 @@
-//! Bearer tokens for Kafka clients (OAUTHBEARER), renewed before they expire for as long as somebody uses them.
+//! Bearer tokens for Kafka clients (OAUTHBEARER), renewed before they expire while a client uses them.
 //!
 //! librdkafka asks for a token on the polling thread, which must not wait; so a task keeps one ready. Invariants: one task for
 //! each set of credentials, however many clients use them; while no new token can be had, clients get the last one until it
@@ -15,20 +15,20 @@ use tokio::sync::watch;
 
 /// How long a token that no client uses is still renewed: clients are replaced from time to time.
 const KEEP: Duration = Duration::from_mins(2);
-/// Waits before asking again after a failure.
+/// The first and the longest wait before asking again after a failure.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LAST_WAIT: Duration = Duration::from_secs(30);
 
 /// The tokens for all clusters of a worker.
-pub struct Tokens {
+pub struct KafkaTokens {
     http: Arc<Http>,
     guard: &'static Guard,
-    kept: Mutex<BTreeMap<Digest, (Token, Instant)>>,
+    kept: Mutex<BTreeMap<Digest, (KafkaToken, Instant)>>,
 }
 
 /// The present token of one set of credentials. Cheap to clone.
 #[derive(Clone)]
-pub struct Token(Arc<TokenState>);
+pub struct KafkaToken(Arc<TokenState>);
 
 struct TokenState {
     client_id: String,
@@ -40,7 +40,7 @@ struct ExpiringToken {
     expires_ms: i64,
 }
 
-impl Tokens {
+impl KafkaTokens {
     /// Asks token endpoints with `http`. Call it once in a process: it leaks the client's guard, which librdkafka's threads
     /// use.
     pub fn new(http: Arc<Http>) -> Self {
@@ -48,19 +48,24 @@ impl Tokens {
         Self { http, guard, kept: Mutex::default() }
     }
 
-    /// What a Kafka client may connect to.
+    /// Which addresses a Kafka client may connect to.
     pub fn guard(&self) -> &'static Guard {
         self.guard
     }
 
     /// The token of these credentials with the key that names them, or why there is none. Waits only for the endpoint's first
     /// answer.
-    pub async fn get(&self, oauth: &OAuth, secret: Secret, trust: Trust) -> Result<(Token, Digest), String> {
+    pub async fn get(
+        &self,
+        oauth: &OAuth,
+        secret: Secret,
+        trust: Trust,
+    ) -> Result<(KafkaToken, Digest), String> {
         let key = Digest::of(&(oauth, secret.expose(), trust.key()));
         let token = self.kept(&key, || {
             let (sender, now) = watch::channel(None);
             tokio::spawn(renew(Arc::clone(&self.http), oauth.clone(), secret, trust, sender));
-            Token(Arc::new(TokenState { client_id: oauth.client_id.clone(), now }))
+            KafkaToken(Arc::new(TokenState { client_id: oauth.client_id.clone(), now }))
         });
         let mut now = token.0.now.clone();
         let answer = now.wait_for(Option::is_some).await;
@@ -71,7 +76,7 @@ impl Tokens {
         refused.map_or(Ok((token, key)), Err)
     }
 
-    fn kept(&self, key: &Digest, make: impl FnOnce() -> Token) -> Token {
+    fn kept(&self, key: &Digest, make: impl FnOnce() -> KafkaToken) -> KafkaToken {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|_, (token, used)| used.elapsed() < KEEP || Arc::strong_count(&token.0) > 1);
         let (token, used) = kept.entry(key.clone()).or_insert_with(|| (make(), Instant::now()));
@@ -80,13 +85,13 @@ impl Tokens {
     }
 }
 
-impl std::fmt::Debug for Token {
+impl std::fmt::Debug for KafkaToken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Token")
     }
 }
 
-impl Token {
+impl KafkaToken {
     /// The token in librdkafka's form, or why there is none.
     pub fn show(&self) -> Result<OAuthToken, String> {
         match &*self.0.now.borrow() {
@@ -157,7 +162,7 @@ mod tests {
 
     use super::*;
 
-    struct Endpoint(MockServer, Tokens, OAuth);
+    struct Endpoint(MockServer, KafkaTokens, OAuth);
 
     impl Endpoint {
         async fn new() -> Self {
@@ -173,7 +178,7 @@ mod tests {
                 audience: None,
                 ca_bundle: None,
             };
-            Self(server, Tokens::new(Arc::new(http)), oauth)
+            Self(server, KafkaTokens::new(Arc::new(http)), oauth)
         }
 
         async fn answers(&self, template: ResponseTemplate) {
@@ -181,7 +186,7 @@ mod tests {
             Mock::given(method("POST")).respond_with(template).mount(&self.0).await;
         }
 
-        async fn get(&self, secret: &str) -> Result<Token, String> {
+        async fn get(&self, secret: &str) -> Result<KafkaToken, String> {
             let secret = Secret::new(secret.to_owned());
             self.1.get(&self.2, secret, Trust::default()).await.map(|(token, _)| token)
         }
@@ -208,7 +213,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_is_renewed_in_time_and_kept_while_the_endpoint_is_down_until_it_expires() {
+    async fn a_token_is_renewed_in_time_and_kept_until_it_expires_while_the_endpoint_is_down() {
         let endpoint = Endpoint::new().await;
         endpoint.answers(granted("one", 2)).await;
         let token = endpoint.get("a").await.unwrap();
@@ -236,7 +241,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_is_refused_is_told_why_and_asks_no_more_often_than_the_wait() {
+    async fn a_refusal_is_told_and_the_endpoint_is_not_asked_again_before_the_wait_is_over() {
         let endpoint = Endpoint::new().await;
         let refused = json!({"error": "invalid_client"});
         endpoint.answers(ResponseTemplate::new(401).set_body_json(refused)).await;

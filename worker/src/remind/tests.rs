@@ -143,7 +143,7 @@ fn latest_leaves_out_all_but_the_last_of_each_and_counts_them() {
 }
 
 #[test]
-fn more_than_one_round_takes_are_found_in_rounds_that_leave_none_out() {
+fn more_reminders_than_one_round_takes_are_all_found_in_several_rounds() {
     let often = plan("2000-01-01T10:00:00", "FREQ=DAILY", Policy::None);
     let now = at("2026-11-23T01:00:30Z");
     let mut through = at("2000-01-01T00:00:00Z");
@@ -216,14 +216,14 @@ async fn a_suspended_schedule_or_one_that_is_gone_says_nothing() {
 }
 
 #[tokio::test]
-async fn a_refusal_that_time_does_not_heal_fails_at_once() {
+async fn a_permanent_refusal_fails_at_once() {
     let hub = MockServer::start().await;
     Mock::given(method("GET")).respond_with(ResponseTemplate::new(403)).mount(&hub).await;
     let error = run(context(&hub.uri()), Uuid::nil()).await.unwrap_err();
     assert!(error.to_string().contains("403"), "{error}");
 }
 
-/// Of a stand-up in 10 minutes.
+/// The text of a reminder of a stand-up in 10 minutes.
 fn said(change: impl FnOnce(&mut SchedulePlan)) -> String {
     let mut plan = plan("2026-11-23T10:00:00", "FREQ=DAILY", Policy::All);
     let PlanBody::Schedule(schedule) = &mut plan.body else { panic!("a schedule") };

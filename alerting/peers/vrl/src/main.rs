@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::time::Instant;
 
-use alerting::fold::{Engine, PartitionFold};
+use alerting::fold::{RuleSet, PartitionFold};
 use alerting::record::RawRecord;
 use domain::{AlertPolicy, Condition, Millis, Reading, RulePlan, Severity, Source, StartFrom};
 use serde_json::json;
@@ -74,7 +74,7 @@ fn lines() -> Vec<Vec<u8>> {
 }
 
 /// The benchmark's rule with a condition that counts, so that neither side keeps each matched record.
-fn engine() -> Engine {
+fn engine() -> RuleSet {
     let plan = RulePlan {
         source: Source { bootstrap_servers: vec![], ..Source::default() },
         topics: vec!["logs".into()],
@@ -92,7 +92,7 @@ fn engine() -> Engine {
         allowed_lateness: Millis::from_secs(2),
         policy: AlertPolicy::default(),
     };
-    let (engine, problems) = Engine::new(&Reading::default(), [(Uuid::from_u128(1), &plan)]);
+    let (engine, problems) = RuleSet::new(&Reading::default(), [(Uuid::from_u128(1), &plan)]);
     assert!(problems.is_empty(), "{problems:?}");
     engine
 }

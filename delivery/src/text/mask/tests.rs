@@ -61,7 +61,7 @@ const FORMS: [Form; 10] = [
     ("in HTML", html),
 ];
 
-/// No four characters of it in a row, in any case.
+/// Whether `shown` has no four characters in a row of `secret`, in upper or lower case.
 fn shows_nothing_of(shown: &str, secret: &str) -> bool {
     let (shown, secret) = (shown.to_ascii_lowercase(), secret.to_ascii_lowercase());
     let letters: Vec<char> = secret.chars().collect();
@@ -113,7 +113,7 @@ fn a_login_is_covered_in_base64_at_any_place_of_what_was_encoded() {
 }
 
 #[test]
-fn of_secrets_that_overlap_the_union_is_covered() {
+fn overlapping_secrets_are_covered_wholly() {
     for (secrets, text, shown) in [
         (&["tok", "tok-REALLYSECRET1234"][..], "tok-REALLYSECRET1234 tok", "*** ***"),
         (&["aa/echoZZTOPSECRET99", "/echo"], "no aa/echoZZTOPSECRET99", "no ***"),
@@ -140,7 +140,7 @@ fn a_part_of_a_secret_is_covered_and_words_are_left() {
 }
 
 #[test]
-fn what_is_no_secret_but_might_be_is_covered_as_a_whole() {
+fn a_text_that_may_be_a_secret_is_covered_only_as_a_whole() {
     let mut mask = Mask::default();
     mask.hide_rest(&Url::parse("https://h.example/hook/canary-in-the-path?token=canary").unwrap());
     assert_eq!(mask.apply("no /hook/canary-in-the-path?token=canary"), "no ***?***");
@@ -165,6 +165,6 @@ fn long_texts_and_secrets_of_one_letter_take_no_longer() {
 }
 
 #[test]
-fn a_mask_shows_itself_to_nobody() {
+fn debug_of_a_mask_shows_no_secret() {
     assert_eq!(format!("{:?}", mask(&["canary"])), "***");
 }

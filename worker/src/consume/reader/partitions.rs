@@ -1,16 +1,16 @@
-//! Which partitions are read, and from where.
+//! Decides which partitions are read, and from where.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{LOOK_COLD, LOOK_HOT, Reader, TAKEN_WAIT};
+use super::{REVOKED_WAIT, SURVEY_HOT, SURVEY_IDLE, SourceReader};
 use crate::consume::events::{OpenedTopic, SurveyAnswer, SurveyRequest, now_ms};
 use crate::consume::offsets::PartitionKey;
-use crate::kafka::{Ends, Rebalance};
+use crate::kafka::{PartitionEnds, Rebalance};
 
 /// How soon the reader asks for the ends after a position was out of range.
-const LOOK_LOST: Duration = Duration::from_millis(200);
+const SURVEY_AFTER_LOSS: Duration = Duration::from_millis(200);
 /// How soon the reader asks for missing positions again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -18,26 +18,26 @@ fn key((topic, partition): &(String, i32)) -> PartitionKey {
     PartitionKey { topic: Arc::from(topic.as_str()), partition: *partition }
 }
 
-impl Reader {
+impl SourceReader {
     /// Follows the group's rebalances: wants positions of assigned partitions, commits and releases revoked ones.
     pub(super) fn follow_rebalances(&mut self) {
         for rebalance in self.consumer.rebalances() {
             self.metrics.rebalances.inc();
             let done = match rebalance {
-                Rebalance::Assigned(given) => {
+                Rebalance::Assigned(assigned) => {
                     self.status.set_group_allowed(true);
-                    tracing::info!(partitions = given.len(), "given");
-                    self.wanted.extend(given.iter().map(key));
+                    tracing::info!(partitions = assigned.len(), "given");
+                    self.wanted.extend(assigned.iter().map(key));
                     self.ask_after = Instant::now();
                     self.consumer.acknowledge()
                 }
-                Rebalance::Revoked(taken) => {
-                    tracing::info!(partitions = taken.len(), "taken");
-                    let keys: Vec<PartitionKey> = taken.iter().map(key).collect();
+                Rebalance::Revoked(revoked) => {
+                    tracing::info!(partitions = revoked.len(), "taken");
+                    let keys: Vec<PartitionKey> = revoked.iter().map(key).collect();
                     for key in &keys {
                         self.wanted.remove(key);
                     }
-                    self.commit_and_wait(Instant::now() + TAKEN_WAIT, Some(&keys));
+                    self.commit_and_wait(Instant::now() + REVOKED_WAIT, Some(&keys));
                     for key in &keys {
                         self.wanted.remove(key);
                         self.tracker.close(key);
@@ -45,7 +45,7 @@ impl Reader {
                     }
                     self.update_weight();
                     self.publish_partitions();
-                    self.consumer.release(&taken)
+                    self.consumer.release(&revoked)
                 }
             };
             if let Err(error) = done {
@@ -72,9 +72,9 @@ impl Reader {
             let _ = self.requests.positions.send(topics);
         }
         let hot = now_ms() - self.last_activity_ms < plan.horizon_ms;
-        let every = if hot { LOOK_HOT } else { LOOK_COLD };
+        let every = if hot { SURVEY_HOT } else { SURVEY_IDLE };
         if !self.awaiting_survey
-            && (self.last_survey.elapsed() >= if self.offset_lost { LOOK_LOST } else { every })
+            && (self.last_survey.elapsed() >= if self.offset_lost { SURVEY_AFTER_LOSS } else { every })
         {
             let partitions: Vec<(String, i32)> =
                 self.tracker.partitions().map(|(key, _)| (key.topic.to_string(), key.partition)).collect();
@@ -95,9 +95,9 @@ impl Reader {
         self.survey.add_opened(&topics);
         for key in std::mem::take(&mut self.wanted) {
             let opened = topics.get(&*key.topic);
-            let place = usize::try_from(key.partition).ok();
+            let index = usize::try_from(key.partition).ok();
             let at =
-                opened.zip(place).and_then(|(topic, place)| Some((topic, *topic.partitions.get(place)?)));
+                opened.zip(index).and_then(|(topic, index)| Some((topic, *topic.partitions.get(index)?)));
             let Some((topic, (next, first, last))) = at else {
                 self.wanted.insert(key);
                 continue;
@@ -115,7 +115,7 @@ impl Reader {
             tracing::info!(%key, offset = read, end = last, "reading");
             self.tracker.open(key.clone(), Arc::from(topic.id.as_str()), next, read);
             self.tracker.saw_end(&key, last, None);
-            self.announce = true;
+            self.announce_plan = true;
             if let Err(error) = self.consumer.read(&key.topic, key.partition, read) {
                 tracing::warn!(%key, %error, "can't read; asking again");
                 self.wait_for_position(key);
@@ -183,7 +183,7 @@ impl Reader {
 
     /// Ends the reader if a partition stalls although its leader has more records. Topics that the user may not read don't
     /// count: a new client would get the same refusal.
-    fn check_for_stall(&mut self, ends: &Ends) {
+    fn check_for_stall(&mut self, ends: &PartitionEnds) {
         if self.consumer.paused() {
             return self.stalls.clear();
         }
@@ -212,7 +212,7 @@ impl Reader {
             return;
         }
         // What is uncommitted is of the deleted topic: it counts as well.
-        self.commit_and_wait(Instant::now() + TAKEN_WAIT, Some(&other));
+        self.commit_and_wait(Instant::now() + REVOKED_WAIT, Some(&other));
         for key in other {
             tracing::warn!(%key, "the topic was made again; reading the new one");
             self.wait_for_position(key);

@@ -47,7 +47,7 @@ async fn survives(api: Api, codes: &[RDKafkaRespErr]) {
 #[tokio::test]
 async fn whatever_the_broker_answers_each_record_is_counted_once() {
     let codes = crate::kafka::mock::errors();
-    // After each of these it waits longest, so half of them a consumer.
+    // The consumer waits longest after each of these, so each consumer gets half of them.
     let (first, second) = codes.split_at(codes.len() / 2);
     let mut all = vec![survives(Api::Fetch, first), survives(Api::Fetch, second)];
     let others = [

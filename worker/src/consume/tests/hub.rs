@@ -21,9 +21,9 @@ use uuid::Uuid;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     Up,
-    /// Takes nothing.
+    /// Accepts nothing.
     Down,
-    /// Takes every commit and answers none.
+    /// Accepts every commit but answers none.
     Mute,
 }
 
@@ -39,14 +39,14 @@ pub struct Ledger {
     pub dropped: Vec<Dropped>,
     pub dead_letters: Vec<DeadLetter>,
     pub progress: BTreeMap<(String, i32), i64>,
-    /// Where each entry that was taken ended, and how far its partition's event time had come.
+    /// The end offset of each accepted entry, with its partition's event-time progress.
     pub taken: Vec<(i64, Option<i64>)>,
     /// How far the rules that read all topics could be decided after each commit, and how many partitions were open.
     pub bounds: Vec<(i64, usize)>,
     pub reports: BTreeMap<String, Report>,
     pub refused: usize,
     pub muted: usize,
-    /// Counts and records that an entry may hold, if there is a bound, and how often one held more.
+    /// The bound of counts and records in an entry, if there is one, and how often an entry was over it.
     pub limit: Option<usize>,
     pub too_large: usize,
     /// First `from` with which a revision was accepted, by (revision, partition).

@@ -19,7 +19,7 @@ async fn records_of_every_codec_are_read() {
             .set("compression.type", codec)
             .create()
             .unwrap();
-        // librdkafka leaves a batch as it is that would not get smaller.
+        // librdkafka does not compress a batch that would not get smaller.
         let value = format!("{{\"level\":\"ERROR\",\"pad\":\"{}\"}}", codec.repeat(1_000));
         let record = FutureRecord::<[u8], str>::to("logs").partition(0).payload(&value);
         let offset = producer.send(record, PATIENCE).await.unwrap().offset;
@@ -29,7 +29,7 @@ async fn records_of_every_codec_are_read() {
     bench.each_once(codecs.len());
 }
 
-/// Lets the mock cluster remove records that were not read yet, and says what is told of them.
+/// Lets the mock cluster remove unread records; returns the problem that the consumer reports.
 async fn removed(start_from: StartFrom) -> (Bench, String) {
     let mut bench = Bench::start().await;
     bench.cluster.create_topic("logs", 1, 1).unwrap();
@@ -70,7 +70,7 @@ async fn after_a_removal_reading_goes_on_where_start_from_says() {
 }
 
 #[tokio::test]
-async fn a_password_that_is_not_there_is_named_and_the_brokers_are_asked_when_it_is() {
+async fn a_missing_password_is_named_and_reading_starts_when_it_is_there() {
     let mounted = tempfile::tempdir().unwrap();
     let mut bench = Bench::start().await;
     bench.plan_with(&[(EACH, ERRORS)], |source, _| {
@@ -101,7 +101,7 @@ async fn a_password_that_is_not_there_is_named_and_the_brokers_are_asked_when_it
 }
 
 #[tokio::test]
-async fn a_group_that_the_user_may_not_be_in_is_told_until_it_may() {
+async fn a_group_that_the_user_may_not_join_is_reported_until_it_may() {
     let mut bench = Bench::start().await;
     bench.cluster.create_topic("logs", 1, 1).unwrap();
     let refused = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED; 200];

@@ -18,7 +18,7 @@ fn record() -> KafkaRecord {
 }
 
 async fn deliver(servers: &str, topic: &str, timeout: Duration) -> Outcome {
-    let tokens = Tokens::new(Arc::new(Http::new(Guard::allowing_loopback_in_tests(false))));
+    let tokens = KafkaTokens::new(Arc::new(Http::new(Guard::allowing_loopback_in_tests(false))));
     let producers = Producers::new(tokens, Files::new("/nonexistent"));
     let plan = KafkaPlan {
         bootstrap_servers: vec![servers.to_owned()],
@@ -89,7 +89,7 @@ async fn answered_with(codes: &[RDKafkaRespErr]) {
 }
 
 #[tokio::test]
-async fn whatever_the_broker_answers_what_is_said_of_a_message_is_so() {
+async fn whatever_the_broker_answers_the_outcome_is_true() {
     let codes = mock::errors();
     futures::future::join_all(codes.chunks(12).map(answered_with)).await;
 }

@@ -38,7 +38,7 @@ pub fn describe_topics<C: ClientContext>(
     let names: Vec<CString> = topics.iter().filter_map(|topic| CString::new(topic.as_str()).ok()).collect();
     let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
     let operation = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
-    // SAFETY: `names` outlives the collection's making, which copies them; the result is read while its event lives.
+    // SAFETY: `names` lives while the collection is made, which copies them; the result is read while its event lives.
     unsafe {
         let collection = Owned::new(
             sys::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len()),

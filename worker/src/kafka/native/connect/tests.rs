@@ -13,7 +13,7 @@ use rdkafka::producer::{DefaultProducerContext, FutureRecord};
 
 use super::*;
 use crate::kafka::native::describe_topics;
-use crate::kafka::{ClientMonitor, ClusterAccess, Tokens, client_config, mock};
+use crate::kafka::{ClientMonitor, ClusterAccess, KafkaTokens, client_config, mock};
 
 /// How long a client may try; enough for many local connections.
 const TRIES: Duration = Duration::from_millis(1_500);
@@ -25,7 +25,7 @@ fn allowing(ranges: &[&str]) -> Guard {
 
 async fn access(guard: Guard, server: &str) -> ClusterAccess {
     let files = Files::new("/nonexistent");
-    let tokens = Tokens::new(Arc::new(Http::new(guard)));
+    let tokens = KafkaTokens::new(Arc::new(Http::new(guard)));
     let servers = [server.to_owned()];
     ClusterAccess::read(&servers, &KafkaSecurity::default(), &files, &tokens).await.unwrap()
 }
@@ -60,7 +60,7 @@ fn ask(access: &ClusterAccess, made: ClientKind, name: &str) -> String {
             describe_topics(client.inner(), &names, TRIES)
         }
     };
-    monitor.why(answer.expect_err("no Kafka is there")).why
+    monitor.worst_fault(answer.expect_err("no Kafka is there")).why
 }
 
 /// Whether a client connects to a local port when the broker is named `host`, and the client's fault.
@@ -72,8 +72,8 @@ async fn connects(guard: Guard, host: &str, made: ClientKind) -> (bool, String) 
     let name = format!("{made:?}-to-{port}");
     let asked = name.clone();
     let said = tokio::task::spawn_blocking(move || ask(&access, made, &asked)).await.unwrap();
-    // Whoever connected waits in the queue of the listener, and has said its name. Clients of other tests may look for a broker
-    // that had this port before.
+    // Clients that connected wait in the listener's queue and have sent their name. A client of another test may look for a
+    // broker that had this port before.
     let waiting = std::iter::from_fn(|| listener.accept().ok());
     let mut names = waiting.map(|(mut stream, _)| {
         stream.set_nonblocking(true).unwrap();
