@@ -1,5 +1,5 @@
-//! The one client of the hub's API. It makes one call and says what came of it; when to call again is the caller's. A commit
-//! that is larger than the hub takes is several calls.
+//! The one client of the hub's API. It makes a call and returns its result; when to call again is up to the caller.
+//! A commit that is larger than the hub takes becomes several calls.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

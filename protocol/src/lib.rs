@@ -1,7 +1,7 @@
-//! What operator and workers say to the hub, versioned, and the client they say it with.
+//! The protocol between the hub and its callers (operator, workers, command line), versioned, and its client.
 //!
-//! Read [`messages`] first: one type per request and answer, with the path it belongs to in [`paths`].
-//! Never here: Kubernetes, a database, or what an answer leads to.
+//! Read [`messages`] first: one type for each request and answer; [`paths`] says which path each belongs to.
+//! Nothing here knows Kubernetes, the database, or what an answer leads to.
 #![warn(missing_docs)]
 
 #[cfg(feature = "client")]

@@ -24,7 +24,7 @@ pub use remind::*;
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PlanQuery {
-    /// The revision that the caller holds; empty for none.
+    /// The revision that the caller has; empty for none.
     pub revision: String,
     /// How long to wait for another one, milliseconds, at most 60,000.
     pub wait_ms: u64,
@@ -41,7 +41,8 @@ pub struct Problem {
     pub message: String,
 }
 
-/// What a worker instance runs and can't do. Replaces the instance's earlier report; forgotten after a minute.
+/// What a worker instance runs, and what it can't do. Replaces the instance's earlier report; forgotten after a
+/// minute.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
@@ -57,7 +58,7 @@ pub struct Report {
     /// The source's key, for a consumer.
     #[serde(default)]
     pub source: Option<Digest>,
-    /// The instance is leaving: forget it at once.
+    /// The instance is stopping: forget it at once.
     #[serde(default)]
     pub leaving: bool,
 }

@@ -1,9 +1,11 @@
-//! Commits as large as the hub takes them.
+//! Splits commits to the size that the hub takes.
 //!
-//! One that is larger by its bytes, its memory or its nesting is cut between its entries, each of which is accepted or refused
-//! by itself; an entry that alone is too large gives up examples of records, then what it counted, and says so under the
-//! reason [`DropReason::TooLarge`]. Invariant: every entry goes out once, in its order, with its offsets: nothing that can't be sent keeps a
-//! partition from going on. Never here: how a commit is sent.
+//! A commit that is too large by its bytes, its memory or its nesting is split between its entries, each of which
+//! the hub accepts or refuses by itself. An entry that is too large alone loses its samples first, then its counts,
+//! which it then reports as dropped with [`DropReason::TooLarge`].
+//!
+//! Invariant: every entry is sent once, in order, with its offsets, so nothing that can't be sent stops a
+//! partition.
 
 use std::collections::BTreeMap;
 
@@ -14,15 +16,16 @@ use uuid::Uuid;
 use crate::messages::{Commit, Dropped, Entry};
 use crate::weight;
 
-/// What an example may take in an entry that is too large, bytes of JSON and of memory, and how deep it may be.
+/// What a sample may take in an entry that is too large: bytes of JSON, and of memory.
 const SAMPLE: (usize, usize) = (512, 4_096);
+/// How deep such a sample may be nested.
 const SAMPLE_DEPTH: usize = 16;
-/// What a dead letter's value may have there, bytes of base64.
+/// What a dead letter's value may take in such an entry, bytes of base64.
 const LETTER: usize = 1_024;
-/// What stands for what was left out.
+/// Replaces a sample that was left out.
 const LEFT_OUT: &str = "… (left out: the commit is too large)";
 
-/// The bodies that tell a commit, each with the next of its entries.
+/// The request bodies for a commit, in the order of its entries.
 pub(crate) fn bodies(commit: &Commit) -> Result<Vec<Vec<u8>>, serde_json::Error> {
     let whole = serde_json::to_vec(commit)?;
     if weight::fits(&whole) {
@@ -32,7 +35,7 @@ pub(crate) fn bodies(commit: &Commit) -> Result<Vec<Vec<u8>>, serde_json::Error>
     left.reverse();
     while let Some(part) = left.pop() {
         let body = serde_json::to_vec(&part)?;
-        // With nothing left to leave out it is sent as it is: the hub says what it makes of it.
+        // If nothing more can be left out, it is sent as it is, and the hub decides.
         if weight::fits(&body) || is_bare(&part) {
             bodies.push(body);
         } else {
@@ -42,7 +45,7 @@ pub(crate) fn bodies(commit: &Commit) -> Result<Vec<Vec<u8>>, serde_json::Error>
     Ok(bodies)
 }
 
-/// The same in smaller parts.
+/// The same commit in smaller parts: halves it, or shortens its only entry.
 fn smaller(mut commit: Commit) -> Vec<Commit> {
     if commit.entries.len() > 1 {
         let later = commit.entries.split_off(commit.entries.len() / 2);
@@ -58,7 +61,7 @@ fn smaller(mut commit: Commit) -> Vec<Commit> {
     vec![commit]
 }
 
-/// Whether there is nothing to leave out.
+/// Whether nothing more can be left out.
 fn is_bare(commit: &Commit) -> bool {
     commit.entries.len() <= 1
         && commit
@@ -67,7 +70,7 @@ fn is_bare(commit: &Commit) -> bool {
             .all(|entry| entry.counts.is_empty() && entry.records.is_empty() && entry.dead_letters.is_empty())
 }
 
-/// Leaves out examples and letters' values that are large; whether any was.
+/// Leaves out large samples, and shortens large values of dead letters; returns whether there were any.
 fn shorten(entry: &mut Entry) -> bool {
     let mut any = false;
     for count in &mut entry.counts {
@@ -102,7 +105,7 @@ fn leave_out(sample: &mut Sample) -> bool {
     !is_small
 }
 
-/// Leaves out what was counted, and says by rule how much that was.
+/// Leaves out the counts, and reports how much that was, by rule.
 fn empty(entry: &mut Entry) {
     let mut lost: BTreeMap<Uuid, i64> = BTreeMap::new();
     for count in entry.counts.drain(..) {

@@ -1,4 +1,5 @@
-//! The protocol's version. One minor version apart works together, further apart refuses with a message.
+//! The protocol's version. Two sides work together if their minor versions differ by at most one; otherwise the hub
+//! refuses with a message.
 //!
 //! Clause P9 of docs/semantics.md.
 
@@ -13,13 +14,13 @@ pub const VERSION: Version = Version { major: 1, minor: 0 };
 /// A protocol version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Version {
-    /// Changes when nothing older can follow.
+    /// Changes when older sides can no longer follow.
     pub major: u32,
     /// Changes when something is added.
     pub minor: u32,
 }
 
-/// Two sides that can't work together.
+/// The two sides can't work together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "protocol {theirs:?} does not work with {ours}: the same major version and at most one minor version apart is needed; upgrade operator, hub and workers to the same release"

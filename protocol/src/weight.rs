@@ -1,30 +1,31 @@
-//! What a request's JSON takes in memory once it is read, found without reading it: the bound that the hub holds a body to
-//! before it parses it, and that a worker cuts its commits by.
+//! Estimates how much memory a JSON request takes once parsed, without parsing it. The hub checks this bound before
+//! it parses a body, and a worker splits its commits by it.
 //!
-//! `[0,0,...]` takes 16 times its bytes, `[{"":0},...]` 80 times. Invariant: [`weigh`] is at least what serde takes for the
-//! same bytes, valid or not, as free JSON or as a message of this crate. Never: memory of its own that grows with the input.
+//! `[0,0,...]` takes 16 times its bytes, `[{"":0},...]` 80 times. Invariant: [`weigh`] returns at least what serde
+//! allocates for the same bytes, valid or not, as free JSON or as a message of this crate. Its own memory does not
+//! grow with the input.
 
-/// Longest body of a request that may be long (a commit, plans), bytes.
+/// Longest body of the requests that may be long (commits, plans), bytes.
 pub const MAX_BODY: usize = 8 << 20;
-/// What a body may take in memory once it is read, bytes.
+/// Most memory that a body may take once parsed, bytes.
 pub const MAX_BODY_MEMORY: usize = 48 << 20;
 /// How deep a body may be nested. The parser's own bound is 128.
 pub const MAX_BODY_DEPTH: usize = 100;
 
-/// Containers deeper than this are weighed as if they were one.
+/// Containers nested deeper than this are weighed as one.
 const STACK: usize = 128;
-/// A string's own memory beyond its bytes: what the allocator rounds up to and keeps beside it.
+/// A string's memory beyond its bytes: the allocator's rounding and bookkeeping.
 const STRING: usize = 32;
-/// A place in a list: a [`serde_json::Value`]. Lists grow by doubling, from four places.
+/// An element of a list: a [`serde_json::Value`]. Lists grow by doubling, from four elements.
 const PLACE: usize = 32;
-/// A map's leaf: eleven names and values. Of a map in the making each leaf is half full at least.
+/// A leaf of a map: eleven names and values. While a map is built, each leaf is at least half full.
 const LEAF: usize = 640;
 const LEAF_ENTRIES: usize = 6;
 
-/// What was weighed.
+/// The result of weighing.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Weight {
-    /// Bytes of memory, at most.
+    /// Upper bound of the memory, bytes.
     pub memory: usize,
     /// The deepest nesting.
     pub depth: usize,
@@ -34,7 +35,7 @@ pub struct Weight {
 #[derive(Debug, Clone, Copy, Default)]
 struct Container {
     is_map: bool,
-    /// Whether anything is in it.
+    /// Whether it contains anything.
     filled: bool,
     commas: usize,
 }
@@ -50,7 +51,7 @@ impl Container {
     }
 }
 
-/// Weighs JSON by its bytes outside of strings, once over.
+/// Weighs JSON in one pass over its bytes.
 pub fn weigh(json: &[u8]) -> Weight {
     let mut weight = Weight::default();
     // The outermost one holds what is beside any container.
@@ -86,12 +87,12 @@ pub fn weigh(json: &[u8]) -> Weight {
             _ => here.filled = true,
         }
     }
-    // What breaks off is read up to there.
+    // JSON that breaks off is parsed up to there, so its open containers count.
     weight.memory += open.iter().take((depth + 1).min(STACK)).skip(1).map(|it| it.memory()).sum::<usize>();
     weight
 }
 
-/// Just behind the quote that ends the string which begins here.
+/// The index after the quote that ends the string which begins at `from`.
 fn end_of_string(json: &[u8], from: usize) -> usize {
     let mut at = from;
     while let Some(&byte) = json.get(at) {

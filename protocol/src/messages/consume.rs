@@ -1,4 +1,4 @@
-//! What consumers say and are told.
+//! Messages of consumers.
 
 use std::collections::BTreeMap;
 
@@ -35,7 +35,7 @@ pub struct SourceRule {
     pub plan: RulePlan,
 }
 
-/// Asks where to read on.
+/// Asks from which offsets to read.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PositionsRequest {
@@ -82,19 +82,19 @@ pub struct Commit {
     pub entries: Vec<Entry>,
 }
 
-/// What the broker was asked of the topics: which partitions each has. A rule is decided no further than that, since a
-/// partition that the hub does not know of holds nothing back.
+/// Which partitions each topic has, as the broker answered. The hub decides a rule no further than this, because a
+/// partition that it does not know holds nothing back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Survey {
-    /// A clock from before the question, Unix ms.
+    /// The time just before the broker was asked, Unix ms.
     pub at_ms: i64,
-    /// Topics of which each partition that was told is open at the hub, and those that are not there.
+    /// Topics whose partitions the hub has all opened, and topics that don't exist.
     pub topics: Vec<String>,
 }
 
 impl Survey {
-    /// Up to when it is known which partitions these topics have, if that is known at all.
+    /// Up to when all partitions of these topics are known, Unix ms; `None` if a topic is missing.
     pub fn known_until(&self, topics: &[String]) -> Option<i64> {
         topics.iter().all(|topic| self.topics.contains(topic)).then_some(self.at_ms)
     }
@@ -148,7 +148,7 @@ pub struct DeadLetter {
     pub length: i64,
 }
 
-/// What became of each entry, in the commit's order.
+/// The result of each entry, in the commit's order.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CommitResult {
@@ -158,15 +158,15 @@ pub struct CommitResult {
     pub revision: Digest,
 }
 
-/// What became of an entry.
+/// The result of one entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "WireResult", into = "WireResult")]
 pub enum EntryResult {
-    /// It is durable; the ledger holds this offset now.
+    /// The entry is durable; the ledger now holds this offset.
     Accepted(i64),
-    /// The ledger holds another offset, this one: drop what is held and read again from there.
+    /// The ledger holds this other offset: drop what is in memory and read again from there.
     Elsewhere(i64),
-    /// The topic has not been opened, or is another one now: ask for positions.
+    /// The topic has not been opened, or was made again: ask for positions.
     Unknown,
 }
 

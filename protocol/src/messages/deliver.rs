@@ -1,4 +1,4 @@
-//! What workers that deliver say and are told.
+//! Messages of workers that send.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -45,11 +45,12 @@ pub struct ClaimRequest {
     pub pool: Pool,
     /// The worker's instance (pod name), for the ledger.
     pub instance: String,
-    /// The process: one that was started anew has another. Its attempts are given up early when it is gone; without one,
-    /// when their leases run out.
+    /// The worker's process; a restarted one has another session. If it is gone, its attempts are given up early;
+    /// without a session, when their leases end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<Uuid>,
-    /// Channels of which it can send nothing now, for want of a file; at most 10,000. Theirs is left to others, or waits.
+    /// Channels that it can't serve now, because a file is missing; at most 10,000. Other workers get their
+    /// deliveries, or these wait.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub without: BTreeSet<Uuid>,
     /// At most this many, 1 to 500.
@@ -65,7 +66,7 @@ impl ClaimRequest {
     }
 }
 
-/// Says that a worker is there; every 2 s while it has attempts in hand.
+/// Says that a worker is alive; sent every 2 s while it has attempts in hand.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Alive {
@@ -77,7 +78,7 @@ pub struct Alive {
     pub session: Uuid,
 }
 
-/// Work under a lease. The hub hands notifications on as they are stored, without reading them.
+/// Work under a lease. The hub passes notifications on as they are stored, without parsing them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Claimed<N = Notification> {
@@ -99,14 +100,15 @@ pub struct Task<N = Notification> {
     pub channel: Uuid,
     /// The recipient; empty where the channel has one unnamed.
     pub recipient: String,
-    /// How long the lease runs from the answer: clocks may differ. A hub of before does not say it.
+    /// How long the lease runs, counted from the answer because clocks differ. A hub of an earlier release leaves
+    /// it out.
     #[serde(default)]
     pub lease: Millis,
     /// What to say.
     pub notification: N,
 }
 
-/// What came of attempts, up to 1,000.
+/// Outcomes of attempts, up to 1,000.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Outcomes {
@@ -114,7 +116,7 @@ pub struct Outcomes {
     pub outcomes: Vec<AttemptOutcome>,
 }
 
-/// What came of one attempt.
+/// The outcome of one attempt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AttemptOutcome {
@@ -122,6 +124,6 @@ pub struct AttemptOutcome {
     pub delivery: Uuid,
     /// The attempt.
     pub attempt: i32,
-    /// What came of it.
+    /// The outcome.
     pub outcome: Outcome,
 }

@@ -1,4 +1,4 @@
-//! What the operator says and is told.
+//! Messages of the operator.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ pub struct Revisions {
     pub objects: BTreeMap<Uuid, (Digest, i64)>,
 }
 
-/// The complete set of live objects. What is absent for the grace period is collected.
+/// The complete set of live objects. What is missing from it for the grace period is forgotten.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LiveObjects {
@@ -141,7 +141,7 @@ pub struct ChannelStatus {
     pub last_resend: Option<RequestStatus>,
 }
 
-/// What came of an annotation.
+/// The result of an annotation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RequestStatus {
@@ -194,7 +194,7 @@ pub struct RuleStatus {
     /// Where at least half of the records that came lately can't be looked into or counted: why, and one of them.
     #[serde(default)]
     pub uncountable: Option<Uncountable>,
-    /// What became of what it caused.
+    /// What became of its notifications.
     #[serde(default, flatten)]
     pub told: DeliverySummary,
 }
@@ -217,14 +217,14 @@ pub struct Uncountable {
     pub detail: String,
 }
 
-/// What became of what an object caused.
+/// What became of the notifications that an object caused.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DeliverySummary {
     /// The last notification.
     pub last: Option<LastNotification>,
-    /// What ended dead or expired since something later arrived at the same recipient, and was not sent again; by
-    /// channels that it names, the first 5.
+    /// Deliveries that ended dead or expired, were not resent, and after which nothing arrived at the same
+    /// recipient; by channel name, the first 5.
     pub undelivered: Vec<Undelivered>,
 }
 
@@ -286,7 +286,7 @@ pub struct ScheduleStatus {
     pub history_dropped: i64,
     /// Reminders up to this instant are recorded.
     pub through: Option<Timestamp>,
-    /// What became of what it caused.
+    /// What became of its notifications.
     #[serde(default, flatten)]
     pub told: DeliverySummary,
 }

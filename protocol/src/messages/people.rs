@@ -1,4 +1,4 @@
-//! What people ask.
+//! Messages of people's queries.
 
 use domain::{DeliveryRecord, Notification};
 use jiff::Timestamp;
@@ -82,7 +82,7 @@ pub struct DeadLetterList {
     pub topics: Vec<DeadLetterTopic>,
 }
 
-/// A topic into which a rule has records put that can't be decoded.
+/// A topic to which a rule sends records that can't be decoded.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeadLetterTopic {
@@ -92,7 +92,7 @@ pub struct DeadLetterTopic {
     pub topic: String,
 }
 
-/// A dead letter in the ledger.
+/// A dead letter that the ledger keeps.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StoredDeadLetter {
