@@ -15,7 +15,7 @@ BELFRY_POSTGRES=${BELFRY_POSTGRES:-}
 # Debian's server, unpacked beside the machine's packages: installed, it would start a service.
 get_postgres() {
   BELFRY_POSTGRES=$(dirname "$("$testbed" unpack postgresql-15 usr/lib/postgresql/15/bin/postgres)")
-  "$testbed" packages libicu72 libldap-2.5-0 libpq5 libxml2
+  "$testbed" packages libgssapi-krb5-2 libicu72 libldap-2.5-0 libpq5 libxml2 tzdata
 }
 
 # on_postgres COMMAND...: with BELFRY_TEST_POSTGRES, the server's URL.
@@ -23,19 +23,24 @@ on_postgres() {
   local programs folder as=() failed=0
   programs=$(postgres_programs) || die "PostgreSQL's initdb is not here: install postgresql-15 or newer"
   folder=$(mktemp -d)
+  if [ "$programs" = "$BELFRY_POSTGRES" ]; then # in a cache that another user may not enter
+    cp -r "${programs%/usr/*}/usr" "$folder"
+    programs=$folder/usr/${programs##*/usr/}
+  fi
   # It refuses to run as root.
   [ "$(id -u)" != 0 ] || { chown nobody "$folder" && as=(setpriv --reuid=nobody --regid=nogroup --clear-groups); }
   (
     cd "$folder"
-    "${as[@]}" "$programs/initdb" -D "$folder/data" -U belfry -A trust --no-sync >"$folder/log" 2>&1 &&
+    "${as[@]}" "$programs/initdb" -D "$folder/data" -U belfry -A trust --locale=C --encoding=UTF8 --no-sync >"$folder/log" 2>&1 &&
       "${as[@]}" "$programs/pg_ctl" -D "$folder/data" -l "$folder/server.log" -w start \
         -o "-k $folder -c listen_addresses= -c fsync=off -c max_connections=200" >>"$folder/log" 2>&1
   ) || {
-    cat "$folder/log" >&2
+    cat "$folder/log" "$folder/server.log" >&2
     die "PostgreSQL does not start"
   }
   BELFRY_TEST_POSTGRES="postgres://belfry@${folder//\//%2F}/postgres" "$@" || failed=$?
-  "${as[@]}" "$programs/pg_ctl" -D "$folder/data" -m immediate stop >/dev/null || true
+  (cd "$folder" && "${as[@]}" "$programs/pg_ctl" -D "$folder/data" -m immediate stop >/dev/null) ||
+    say "PostgreSQL does not stop: $folder"
   rm -rf "$folder"
   return "$failed"
 }

@@ -22,12 +22,12 @@ unit() {
   local failed=0
   say "unit and component tests"
   tests || failed=1
-  if ! postgres_programs >/dev/null; then
-    [ "$which" = all ] || { say "PostgreSQL is not here: the ledger's tests ran on SQLite alone" && return "$failed"; }
-    get_postgres
+  if postgres_programs >/dev/null; then
+    say "the ledger's tests on PostgreSQL"
+    on_postgres tests --test ledger || failed=1
+  else
+    say "PostgreSQL is not here: the ledger's tests ran on SQLite alone"
   fi
-  say "the ledger's tests on PostgreSQL"
-  on_postgres tests --test ledger || failed=1
   return "$failed"
 }
 if [ "$which" = all ] || [ "$which" = check ]; then
@@ -70,6 +70,7 @@ fi
 # Clusters of their own beside each other, and beside the unit tests, since most of an outage is waiting.
 unset KUBECONFIG
 "$testbed" install python3 python3-aiosmtpd jq
+[ "$which" = e2e ] || postgres_programs >/dev/null || get_postgres
 trap 'for lane in one two three; do "$testbed" down "test-$$-$lane" >/dev/null 2>&1 || true; done' EXIT
 build
 [ "$which" = e2e ] || tests --no-run
