@@ -1,4 +1,4 @@
-# Role: `up`: the steps from nothing to a cluster that answers, and the mending of one that is there.
+# The command `up`: makes a cluster that answers, or repairs one that is there.
 # shellcheck shell=bash
 
 up() {
@@ -25,7 +25,8 @@ up() {
   cat "$W/env"
 }
 
-# Takes the folder for this process, after removing what is stale, perhaps this folder as well. Call it locked.
+# Claims the folder for this process; fails if another `up` is at work on it. Removes stale clusters first, perhaps this one too. The
+# caller holds the lock.
 begin() {
   ! alive "$W/up" || return 1
   (gc)
@@ -33,7 +34,8 @@ begin() {
   record "$W/up" $$
 }
 
-# A complete cluster whose holder lives: what doesn't run is started, then all of it must answer.
+# Repairs a complete cluster whose holder lives: starts the daemons that don't run, then all of them must answer. Fails if the tools
+# have changed or something does not answer.
 mend() {
   addresses "$(<"$W/slot")"
   [ "$(readlink "$W/tools")" = "$TOOLS" ] || return 1
