@@ -1,4 +1,4 @@
-//! One tenant does its worst; another does not notice more than that the machine is busy.
+//! One tenant attacks the system; another notices only that the machine is busy.
 
 use e2e::abuse::{Size, run_attacks};
 
