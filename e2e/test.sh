@@ -71,14 +71,14 @@ fi
 unset KUBECONFIG
 "$testbed" install python3 python3-aiosmtpd jq
 [ "$which" = e2e ] || postgres_programs >/dev/null || get_postgres
-trap 'for lane in one two three; do "$testbed" down "test-$$-$lane" >/dev/null 2>&1 || true; done' EXIT
+trap 'for cluster in one two three; do "$testbed" down "test-$$-$cluster" >/dev/null 2>&1 || true; done' EXIT
 build
 [ "$which" = e2e ] || tests --no-run
 tests --test line --test faults --no-run
 
-# lane NAME COMMAND...: starts a cluster, prepares it for the suite COMMAND, and runs the command there. Clusters start one after the
-# other, so that what they share is downloaded and built once.
-lane() {
+# in_cluster NAME COMMAND: starts a cluster, prepares it for COMMAND, and runs the command there. Clusters start one after the other, so
+# that what they share is downloaded and built once.
+in_cluster() {
   local name=test-$$-$1
   shift
   (
@@ -88,25 +88,25 @@ lane() {
       eval "$("$testbed" env "$name")"
       prepare "$name" "$1"
     ) 9>&-
-  ) 9>target/lanes.lock
+  ) 9>target/clusters.lock
   eval "$("$testbed" env "$name")"
   export RECEIVED=$TESTBED/receivers
   "$@"
 }
-two() { break_things outages storage schedules; }
-three() {
+outages() { break_things outages storage schedules; }
+fault_run() {
   e2e/soak.sh --short
   break_things quiet certificates abuse
 }
 say "outages and the fault run, each in a cluster of its own beside what follows; their output comes at the end"
-lane two two >target/test-two.log 2>&1 &
+in_cluster two outages >target/test-two.log 2>&1 &
 pids=($!)
-lane three three >target/test-three.log 2>&1 &
+in_cluster three fault_run >target/test-three.log 2>&1 &
 pids+=($!)
 failed=''
 # A failure here does not end the script, because the other clusters are still at work.
 [ "$which" = e2e ] || unit || failed=yes
-lane one line &
+in_cluster one line &
 pids+=($!)
 for pid in "${pids[@]}"; do wait "$pid" || failed=yes; done
 cat target/test-two.log target/test-three.log

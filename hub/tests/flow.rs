@@ -104,9 +104,9 @@ async fn a_matched_record_becomes_a_task_with_its_text_and_a_story_with_its_outc
 
 #[tokio::test]
 async fn a_record_that_no_dead_letter_topic_took_can_be_read_back() {
-    let mut hub = TestHub::new("letters", &[]).await;
+    let mut hub = TestHub::new("dead-letters", &[]).await;
     let (worker, rule, revision) = ready(&hub, "a", 0xaf0, "x").await;
-    let letter = |offset| DeadLetter {
+    let dead_letter = |offset| DeadLetter {
         offset,
         reason: "Malformed".to_owned(),
         key: None,
@@ -115,7 +115,7 @@ async fn a_record_that_no_dead_letter_topic_took_can_be_read_back() {
     };
     for offset in 0..2 {
         let mut read = commit_of_one(&rule, revision.clone(), offset);
-        read.entries[0].dead_letters = vec![letter(offset)];
+        read.entries[0].dead_letters = vec![dead_letter(offset)];
         // The second time it is refused, and nothing is stored twice.
         for accepted in [true, false] {
             let answer = worker.commit("a", source().key().as_str(), &read).await.expect("an answer");
@@ -124,14 +124,14 @@ async fn a_record_that_no_dead_letter_topic_took_can_be_read_back() {
     }
     let person = hub.client(&hub.person_token("ann", &["a", "b"]));
     let query = |limit| DeadLetterQuery { limit, after: None };
-    let held = person.dead_letters("a", &query(None)).await.expect("a list").items;
-    let seen: Vec<_> = held.iter().map(|held| (held.topic.as_str(), held.partition, &held.letter)).collect();
-    assert_eq!(seen, [("payments", 0, &letter(1)), ("payments", 0, &letter(0))], "newest first");
+    let listed = person.dead_letters("a", &query(None)).await.expect("a list").items;
+    let seen: Vec<_> = listed.iter().map(|it| (it.topic.as_str(), it.partition, &it.letter)).collect();
+    assert_eq!(seen, [("payments", 0, &dead_letter(1)), ("payments", 0, &dead_letter(0))], "newest first");
     let first = person.dead_letters("a", &query(Some(1))).await.expect("a list");
-    assert_eq!(first.items, held[..1]);
+    assert_eq!(first.items, listed[..1]);
     let next = DeadLetterQuery { limit: Some(1), after: first.next };
     let second = person.dead_letters("a", &next).await.expect("the next page");
-    assert_eq!((second.items.as_slice(), second.next), (&held[1..], None));
+    assert_eq!((second.items.as_slice(), second.next), (&listed[1..], None));
     let lost = DeadLetterQuery { limit: None, after: Some("0.9.nowhere".to_owned()) };
     assert!(person.dead_letters("a", &lost).await.expect_err("gone").to_string().contains("begin anew"));
     assert!(person.dead_letters("b", &query(None)).await.expect("a list").items.is_empty());

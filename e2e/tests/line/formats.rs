@@ -245,8 +245,8 @@ async fn resident_bytes(tenant: &Tenant) -> BTreeMap<String, u64> {
         let name = pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], 0, "{name}");
         let source = pod["spec"]["containers"][0]["args"][2].as_str().expect("its source").to_owned();
-        let held = process::find(&["consume", &source]).into_iter().filter_map(process::usage);
-        all.insert(name, held.map(|usage| usage.resident).max().unwrap_or(0));
+        let usages = process::find(&["consume", &source]).into_iter().filter_map(process::usage);
+        all.insert(name, usages.map(|usage| usage.resident).max().unwrap_or(0));
     }
     all
 }
@@ -255,12 +255,12 @@ async fn resident_bytes(tenant: &Tenant) -> BTreeMap<String, u64> {
 fn dead_letters(kafka: &str, topic: &str) -> Vec<(Vec<u8>, String)> {
     let mut all: Vec<_> = read_all(kafka, &format!("{topic}.DLT"))
         .into_iter()
-        .map(|letter| {
-            let reason = letter.headers().and_then(|headers| {
+        .map(|record| {
+            let reason = record.headers().and_then(|headers| {
                 let found = headers.iter().find(|header| header.key == "belfry-reason")?;
                 Some(String::from_utf8_lossy(found.value?).split(':').next()?.to_owned())
             });
-            (letter.payload().unwrap_or_default().to_vec(), reason.unwrap_or_default())
+            (record.payload().unwrap_or_default().to_vec(), reason.unwrap_or_default())
         })
         .collect();
     all.sort();
@@ -290,7 +290,7 @@ async fn a_hundred_thousand_malformed_records_are_dead_letters_with_their_reason
     }
     let producer = producer(&kafka, "lz4");
     let mut expected: BTreeMap<&str, Vec<(Vec<u8>, String)>> = BTreeMap::new();
-    let mut held = Vec::new();
+    let mut resident = Vec::new();
     let each =
         std::env::var("MALFORMED").map_or(MALFORMED, |each| each.parse().expect("MALFORMED is a number"));
     for round in 0..ROUNDS {
@@ -311,16 +311,16 @@ async fn a_hundred_thousand_malformed_records_are_dead_letters_with_their_reason
             })
             .await;
         }
-        held.push(resident_bytes(&tenant).await);
+        resident.push(resident_bytes(&tenant).await);
     }
-    println!("resident bytes after each of {ROUNDS} rounds, {each} records of each format: {held:?}");
+    println!("resident bytes after each of {ROUNDS} rounds, {each} records of each format: {resident:?}");
     // What the allocator keeps of a burst differs from run to run and levels off (ADR 11). If the consumer kept the values of all rounds,
     // it would be more than this bound.
-    let last = held.last().expect("rounds");
+    let last = resident.last().expect("rounds");
     assert_eq!(last.len(), FORMATS.len());
     for (pod, now) in last {
         assert!(*now < 96 << 20, "{pod} has {now} bytes resident");
-        assert!(held[0].contains_key(pod), "{pod} was started anew");
+        assert!(resident[0].contains_key(pod), "{pod} was restarted");
     }
     for (name, mut sent) in expected {
         sent.sort();

@@ -354,7 +354,7 @@ async fn a_token_is_renewed_while_records_come_and_a_wrong_secret_is_told() {
     eventually("a dead letter", Duration::from_mins(1), async || {
         match read_all(&kafka, &format!("{topic}.DLT")).len() {
             1 => Ok(()),
-            letters => Err(format!("{letters} letters")),
+            count => Err(format!("{count} dead letters")),
         }
     })
     .await;
@@ -474,8 +474,11 @@ async fn aborted_records_count_only_where_isolation_says_so_and_dead_letters_go_
     await_matched(&tenant, "alr/committed", 1).await;
     await_matched(&tenant, "alr/all", 2).await;
     field(&tenant, "alr/committed", "/status/deadLettered", json!(1)).await;
-    let letters = read_all(&kafka, &dead);
-    assert_eq!(letters.iter().map(|letter| letter.payload()).collect::<Vec<_>>(), [Some(&b"not json"[..])]);
+    let dead_letters = read_all(&kafka, &dead);
+    assert_eq!(
+        dead_letters.iter().map(|record| record.payload()).collect::<Vec<_>>(),
+        [Some(&b"not json"[..])]
+    );
     assert!(read_all(&kafka, &format!("{topic}.DLT")).is_empty(), "only where the rules say");
     tenant.leave().await;
 }

@@ -61,10 +61,10 @@ async fn what_a_rule_can_not_count_is_counted_by_its_reason_and_the_consumer_goe
     golden::assert_shown(&tenant, &[("records", "alr/large")]).await;
 
     let dead = read_all(&kafka, &format!("{topic}.DLT"));
-    let letters: Vec<String> = dead
+    let described: Vec<String> = dead
         .iter()
-        .map(|letter| {
-            let headers: Vec<String> = letter
+        .map(|record| {
+            let headers: Vec<String> = record
                 .headers()
                 .expect("headers")
                 .iter()
@@ -73,10 +73,10 @@ async fn what_a_rule_can_not_count_is_counted_by_its_reason_and_the_consumer_goe
                     format!("{}: {}", header.key, String::from_utf8_lossy(header.value.unwrap_or_default()))
                 })
                 .collect();
-            format!("{} bytes\n  {}\n", letter.payload().map_or(0, <[u8]>::len), headers.join("\n  "))
+            format!("{} bytes\n  {}\n", record.payload().map_or(0, <[u8]>::len), headers.join("\n  "))
         })
         .collect();
-    golden::assert_same("records-dead-letters", &letters.join("\n"));
+    golden::assert_same("records-dead-letters", &described.join("\n"));
     assert_eq!(dead[2].payload(), Some(junk.as_slice()), "ten million bytes, whole");
     tenant.leave().await;
 }
