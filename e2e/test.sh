@@ -48,7 +48,8 @@ line() {
   say "end-to-end tests"
   tests --test line -- --test-threads="${BELFRY_THREADS:-3}"
 }
-break_things() { # break_things FILTER...
+# break_things FILTER...: runs the fault tests whose names contain one of these words.
+break_things() {
   say "breaking things, one at a time: $*"
   tests --test faults -- --test-threads=1 "$@"
 }

@@ -76,7 +76,7 @@ launch_apiserver() {
 
 apiserver_ready() { ! dead kube-apiserver && k --request-timeout=2s get --raw /readyz; }
 
-await_apiserver() { wait_for 60 apiserver_ready || failed kube-apiserver "the API server does not become ready"; }
+await_apiserver() { wait_for 60 apiserver_ready || die_with_log kube-apiserver "the API server does not become ready"; }
 
 launch_controllers() {
   # With own credentials for each controller and 500 requests a second, default service accounts appear 5 s sooner.
@@ -93,7 +93,7 @@ launch_controllers() {
 launch_containerd() { daemon containerd containerd --config "$W/conf/containerd.toml"; }
 
 await_containerd() {
-  wait_for 30 test -S "$W/containerd/containerd.sock" || failed containerd "containerd does not start"
+  wait_for 30 test -S "$W/containerd/containerd.sock" || die_with_log containerd "containerd does not start"
 }
 
 launch_kubelet() {
@@ -106,11 +106,11 @@ launch_dns() { daemon coredns "$TOOLS/bin/coredns" -conf "$W/conf/Corefile"; }
 
 node_ready() { k get node node1 -o jsonpath='{.status.conditions[?(@.type=="Ready")].status}' | grep -q True; }
 
-await_node() { wait_for 60 node_ready || failed kubelet "the node does not become Ready"; }
+await_node() { wait_for 60 node_ready || die_with_log kubelet "the node does not become Ready"; }
 
 dns_ready() { enter bash -c 'exec 3<>/dev/tcp/127.0.0.1/8181 && printf "GET /ready HTTP/1.0\r\n\r\n" >&3 && grep -q "200 OK" <&3'; }
 
-await_dns() { wait_for 30 dns_ready || failed coredns "CoreDNS does not answer"; }
+await_dns() { wait_for 30 dns_ready || die_with_log coredns "CoreDNS does not answer"; }
 
 # expose NAMESPACE SERVICE PORT[:TARGET]...: makes a Service that leads to processes on the node.
 expose_command() {

@@ -28,8 +28,8 @@ stop_daemon() {
 
 dead() { ! alive "$W/pids/$1"; }
 
-# failed DAEMON WHAT: ends the script with this message, and prints the end of the daemon's log, which may tell why.
-failed() {
+# die_with_log DAEMON WHAT: ends the script with this message, and prints the end of the daemon's log, which may tell why.
+die_with_log() {
   tail -n 5 "$W/log/$1.log" >&2 2>/dev/null || true
   die "$2; more in $W/log"
 }

@@ -9,7 +9,7 @@ down_command() {
 
 # Prints the state of the cluster in W: `starting` while an `up` is at work, `up`, or `stale` if its holder, its owner or the `up` that
 # made it is gone.
-state() {
+cluster_state() {
   if alive "$W/up"; then
     echo starting
   elif [ -e "$W/owner" ] && ! alive "$W/owner"; then
@@ -78,7 +78,7 @@ gc() {
     sed 's|/$||' | sort -u | while read -r folder; do
     [ -n "$folder" ] || continue
     of_folder "$folder"
-    if [ "$(state)" = stale ]; then
+    if [ "$(cluster_state)" = stale ]; then
       say "removing what is left of cluster '$NAME' ($W)"
       take_down
     fi

@@ -9,12 +9,12 @@ PACKAGES+=(libssl-dev pkg-config)
 # install [PACKAGE...]: installs these packages too, so that only this file calls apt.
 install() {
   need_root
-  packages "$@"
+  ensure_packages "$@"
   command -v java >/dev/null || die "java is missing: install Java 17 or newer (apt-get install openjdk-17-jre-headless), Kafka runs on it"
-  tools
+  ensure_tools
 }
 
-packages() {
+ensure_packages() {
   local wanted=("${PACKAGES[@]}" "$@") package missing=()
   command -v mvn >/dev/null || wanted+=(maven)
   local installed
@@ -63,7 +63,7 @@ check_builders() {
 }
 
 # Sets TOOLS, the folder with bin/ and kafka/, and builds its content if it isn't there.
-tools() {
+ensure_tools() {
   local hash cache=$BELFRY_CACHE/testbed
   hash=$(cd "$HERE" && find tools build.sh kafka/pom.xml -type f | LC_ALL=C sort | xargs sha256sum | sha256sum)
   TOOLS=$cache/${hash:0:16}

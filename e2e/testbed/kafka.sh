@@ -12,7 +12,7 @@ launch_kafka() {
 }
 
 await_kafka() {
-  wait_for 60 kafka_answers || failed kafka "Kafka does not answer at $NODE_IP:9092"
+  wait_for 60 kafka_answers || die_with_log kafka "Kafka does not answer at $NODE_IP:9092"
 }
 
 kafka_answers() { ! dead kafka && port_open "$NODE_IP" 9092; }

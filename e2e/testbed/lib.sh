@@ -25,7 +25,7 @@ need_root() { [ "$(id -u)" = 0 ] || die "needs root, for namespaces and packages
 
 # Sets NAME, W (the cluster's folder) and CGROUP from a command's first argument. Two clusters of different $BELFRY_WORKs may have
 # the same name; their cgroups differ.
-name() {
+select_cluster() {
   NAME=${1:-}
   [[ $NAME =~ ^[a-z][a-z0-9-]{0,19}$ ]] || die "a cluster's name has 1 to 20 of a-z, 0-9 and '-', not '$NAME'"
   of_folder "$(readlink -m "$BELFRY_WORK")/$NAME"
@@ -41,10 +41,10 @@ of_folder() {
   CGROUP=belfry-$NAME-${sum:0:6}
 }
 
-# Like `name`, but the cluster must be up. Also sets its addresses and TOOLS.
-use() {
+# Like `select_cluster`, but the cluster must be up. Also sets its addresses and TOOLS.
+require_cluster() {
   need_root
-  name "$@"
+  select_cluster "$@"
   if [ ! -s "$W/slot" ] || ! alive "$W/pids/holder"; then die "no cluster '$NAME' is up: testbed up $NAME"; fi
   addresses "$(<"$W/slot")"
   TOOLS=$(readlink "$W/tools")

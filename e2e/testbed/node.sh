@@ -58,7 +58,7 @@ start_node() {
     exec setsid unshare --net --mount --uts --propagation slave bash "$HERE/node.sh" hold "$W" "${TUNABLES[@]}"
   ) </dev/null >"$W/log/holder.log" 2>&1 &
   record "$W/pids/holder" $!
-  wait_for 10 test -e "$W/node/ready" || failed holder "the node's namespaces could not be made"
+  wait_for 10 test -e "$W/node/ready" || die_with_log holder "the node's namespaces could not be made"
 
   ip link set "$NODE_LINK" netns "$(pid_in "$W/pids/holder")"
   ip addr add "$HOST_IP/24" dev "$HOST_LINK"

@@ -3,7 +3,7 @@
 
 up() {
   need_root
-  name "$@"
+  select_cluster "$@"
   local owner=''
   [ "${2:-}" != --owner ] || owner=${3:?--owner needs a PID}
   install
@@ -84,7 +84,7 @@ bring_up() {
   await_node
   say "node: Ready"
   await_dns
-  wait_for 30 k get serviceaccount default -n default || failed kube-controller-manager "no default service account appears"
+  wait_for 30 k get serviceaccount default -n default || die_with_log kube-controller-manager "no default service account appears"
   await_kafka
   say "Kafka: listening at $NODE_IP:9092"
   kafka_user testbed "$(<"$W/pki/kafka.password")"
@@ -98,6 +98,6 @@ list() {
   for folder in "$BELFRY_WORK"/*/; do
     [ -d "$folder" ] || continue
     of_folder "$(readlink -f "$folder")"
-    printf '%-20s %-10s %-14s %s\n' "$NAME" "$(state)" "10.99.$(cat "$W/slot" 2>/dev/null || echo '?').2" "$W"
+    printf '%-20s %-10s %-14s %s\n' "$NAME" "$(cluster_state)" "10.99.$(cat "$W/slot" 2>/dev/null || echo '?').2" "$W"
   done
 }

@@ -45,8 +45,8 @@ async fn what_is_stored_while_the_operator_is_down_or_killed_is_told_apart_and_r
     let pipeline = Pipeline::new("f-schedules", None).await;
     let tenant = &pipeline.tenant;
     pipeline.scale(SYSTEM, "deploy/belfry-operator", 0).await;
-    // While the operator is down, nobody answers the API server, which so stores every Schedule. The only reminder of this one falls
-    // due before its CronJob exists.
+    // While the operator is down, nobody answers the API server, so it stores every Schedule. The only reminder of this one falls due
+    // before its CronJob exists.
     let (due, start) = due_in(5);
     tenant.apply(&schedule("passed", "room-2", start)).await;
     tokio::time::sleep(due.duration_since(now()).unsigned_abs() + Duration::from_secs(2)).await;

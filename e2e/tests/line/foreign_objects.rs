@@ -1,4 +1,4 @@
-//! Other people's objects that have names or labels of ours: Belfry leaves them alone and says so in the status.
+//! Other people's objects that have names or labels of ours: Belfry leaves them alone, and a status says that a name is taken.
 
 use std::time::Duration;
 

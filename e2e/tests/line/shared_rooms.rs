@@ -85,7 +85,7 @@ async fn a_room_is_booked_only_by_whom_its_owner_lets_and_the_other_is_not_named
     assert!(refusal.contains("a schedule of another namespace has t-lends/hall"), "{refusal}");
     assert!(!refusal.contains("takeover"), "{refusal}");
 
-    // A larger hall has room for both; a smaller one is what it is, and says who loses it.
+    // A larger hall has room for both. When it gets smaller, kubectl warns its owner, and the Schedule that loses its slot says so.
     owner.apply(&hall("{sharedWith: [t-guest-a, t-guest-b], capacity: 2}")).await;
     apply_until_accepted(&other, &second).await;
     other.ready("sch/second").await;
@@ -98,7 +98,7 @@ async fn a_room_is_booked_only_by_whom_its_owner_lets_and_the_other_is_not_named
     let events = other.cluster.kubectl(&["-n", &other.ns, "get", "events", "-o", "json"]).await;
     assert!(!events.contains("takeover"), "{events}");
 
-    // A grant that is withdrawn frees the hall for others, and counts again when it is back.
+    // When a namespace is taken out of `sharedWith`, the hall is free for others. When it is put back, its Schedule has its slot again.
     owner.apply(&hall("{sharedWith: [t-guest-b]}")).await;
     one.condition("sch/takeover", "Ready", "False", "RefNotPermitted", 30).await;
     other.ready("sch/second").await;

@@ -1,5 +1,5 @@
 //! Expressions and templates that don't compile, which the schema can't see. The object is Stalled, with reason and place. Other objects
-//! go on, and so does the object's last version that compiled.
+//! go on, and so does the last version of this object that compiled.
 
 use e2e::cluster::condition;
 use e2e::kafka::{create_topic, produce, producer};
