@@ -35,7 +35,7 @@ fn clauses(line: &str) -> impl Iterator<Item = &str> {
 }
 
 #[test]
-fn every_clause_that_is_named_is_there() {
+fn every_clause_that_is_named_exists() {
     let known: BTreeSet<&str> =
         PAGE.lines().filter_map(|line| line.strip_prefix("- **")?.split_once(".**")).map(|it| it.0).collect();
     assert!(known.len() > 50 && known.iter().all(|id| clauses(id).eq([*id])), "{known:?}");
@@ -55,7 +55,7 @@ fn every_clause_that_is_named_is_there() {
 }
 
 #[test]
-fn every_test_that_the_page_names_is_one() {
+fn every_test_that_the_page_names_exists() {
     let (_, table) = PAGE.split_once("## Which tests hold them").expect("the table");
     let tests: Vec<&str> =
         table.split('`').skip(1).step_by(2).filter(|name| !name.contains(['/', '.'])).collect();

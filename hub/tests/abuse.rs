@@ -143,7 +143,7 @@ async fn a_body_that_takes_many_times_its_bytes_is_refused_by_name_while_others_
 }
 
 #[tokio::test]
-async fn what_a_worker_sends_in_one_commit_is_taken() {
+async fn a_large_commit_of_an_honest_worker_is_accepted() {
     let mut hub = TestHub::new("honest", &[]).await;
     let tenant = TenantWorker::new(&hub, "a", 0x10).await;
     let mut commit = tenant.commit(0);
@@ -181,7 +181,7 @@ async fn what_a_worker_sends_in_one_commit_is_taken() {
 }
 
 #[tokio::test]
-async fn bodies_that_do_not_come_hold_nothing_and_end() {
+async fn bodies_that_never_arrive_hold_no_memory_and_time_out() {
     let mut hub = TestHub::new("slow", &[]).await;
     let calm = TenantWorker::new(&hub, "calm", 0x10).await;
     let address = hub.url.trim_start_matches("http://").to_owned();
@@ -361,7 +361,7 @@ async fn only_workers_of_namespaces_with_plans_are_heard_and_before_their_body_i
 }
 
 #[tokio::test]
-async fn a_workers_texts_are_cut_before_anybody_holds_them() {
+async fn a_workers_long_texts_are_cut_before_they_are_stored() {
     let mut hub = TestHub::new("texts", &[]).await;
     let tenant = TenantWorker::new(&hub, "a", 0x10).await;
     tenant.assert_commits(0).await;

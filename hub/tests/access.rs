@@ -133,7 +133,7 @@ async fn ask(stream: &mut tokio::net::TcpStream, request: &str) -> String {
 }
 
 #[tokio::test]
-async fn who_comes_by_a_tunnel_is_asked_for_a_token_as_anybody_and_reads_what_it_grants() {
+async fn a_request_through_the_tunnel_needs_a_token_like_any_other_and_reads_what_the_token_grants() {
     let account = "system:serviceaccount:belfry-system:belfry-people";
     let mut hub = TestHub::new("tunnel", &[&format!("--people-account={account}")]).await;
     #[allow(clippy::disallowed_methods, reason = "the hub under test has the real clock")]

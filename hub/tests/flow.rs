@@ -239,7 +239,7 @@ async fn channels_wake_their_workers_and_an_unknown_source_is_not_found() {
 }
 
 #[tokio::test]
-async fn the_feed_tells_of_counters_and_of_what_workers_can_not_do() {
+async fn the_feed_has_counters_and_the_problems_that_workers_report() {
     let mut hub = TestHub::new("feed", &[]).await;
     let operator = hub.operator();
     let (worker, rule, revision) = ready(&hub, "a", 0xd0, "x").await;
@@ -343,7 +343,7 @@ async fn a_namespace_with_too_many_pending_deliveries_is_refused_alone() {
 }
 
 #[tokio::test]
-async fn what_a_killed_worker_had_in_hand_goes_on_when_its_pods_next_process_asks_for_work() {
+async fn deliveries_of_a_killed_worker_go_on_when_the_next_process_of_its_pod_claims_work() {
     let mut hub = TestHub::new("killed", &[]).await;
     let (worker, rule, revision) = ready(&hub, "a", 0xe0, "t").await;
     commit(&worker, &rule, &revision, 0).await;
@@ -390,7 +390,7 @@ async fn a_namespace_made_again_shows_nothing_of_the_one_before_to_its_reader_or
 }
 
 #[tokio::test]
-async fn new_objects_wait_while_nobody_says_which_namespace_this_is_and_known_ones_do_not() {
+async fn new_objects_wait_while_the_namespaces_identity_is_unknown_and_known_objects_do_not() {
     let mut hub = TestHub::new("nobody-says", &[]).await;
     let (operator, known) = (hub.operator(), channel("a", "hook", 0x51));
     hub.put_plans(&[&known]).await;

@@ -116,7 +116,7 @@ async fn stopping_answers_long_polls_at_once_and_another_start_finds_what_was_st
 }
 
 #[tokio::test]
-async fn what_is_too_large_or_no_request_is_refused_with_a_problem() {
+async fn a_request_that_is_too_large_or_malformed_is_refused_with_a_problem() {
     let mut hub = TestHub::new("bodies", &[]).await;
     hub.put_plans(&[&channel("a", "hook", 1)]).await;
     let token = hub.worker_token("a");
@@ -183,7 +183,7 @@ async fn headers_that_are_too_long_are_refused_and_the_hub_goes_on() {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_said_reads_go_on_and_it_mends_by_itself() {
+async fn a_full_disk_is_reported_reads_go_on_and_writes_recover_by_themselves() {
     let mut hub = TestHub::new("full", &[]).await;
     hub.put_plans(&[&channel("a", "hook", 1)]).await;
     let ledger = hub.running.as_ref().expect("running").ledger().clone();

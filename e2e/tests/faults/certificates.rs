@@ -7,7 +7,7 @@ use e2e::cluster::{eventually, run_command};
 use crate::support::{Pipeline, SYSTEM};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn certificates_that_are_lost_are_made_anew_and_all_goes_on() {
+async fn lost_certificates_are_made_again_and_everything_goes_on() {
     let pipeline = Pipeline::new("f-certificates", None).await;
     let cluster = &pipeline.tenant.cluster;
     pipeline.produce(0, 2).await;

@@ -107,7 +107,7 @@ async fn the_receiver_down_for_two_minutes_gets_all_in_order_when_it_is_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_killed_worker_had_in_hand_goes_on_long_before_its_leases_end() {
+async fn deliveries_of_a_killed_worker_go_on_long_before_its_leases_end() {
     let pipeline = Pipeline::new("f-killed", None).await;
     let (cluster, ns) = (&pipeline.tenant.cluster, pipeline.tenant.ns.as_str());
     let patch = r#"{"spec":{"delivery":{"timeout":"3m"}}}"#;
@@ -131,7 +131,7 @@ async fn what_a_killed_worker_had_in_hand_goes_on_long_before_its_leases_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_broker_down_for_two_minutes_is_said_and_all_catches_up() {
+async fn the_broker_down_for_two_minutes_shows_at_the_rule_and_everything_catches_up() {
     let pipeline = Pipeline::new("f-broker", None).await;
     pipeline.produce(0, 5).await;
     pipeline.assert_all_arrive_once_and_in_order(5, 60).await;

@@ -41,7 +41,7 @@ async fn kill_operator(tenant: &Tenant) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_stored_while_the_operator_is_down_or_killed_is_told_apart_and_reminded_of_once() {
+async fn schedules_stored_while_the_operator_is_down_or_killed_are_compared_and_each_reminder_comes_once() {
     let pipeline = Pipeline::new("f-schedules", None).await;
     let tenant = &pipeline.tenant;
     pipeline.scale(SYSTEM, "deploy/belfry-operator", 0).await;

@@ -61,7 +61,7 @@ async fn hub_on(cluster: &Cluster, claim: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_ledgers_disk_full_is_said_and_when_there_is_room_all_goes_on() {
+async fn a_full_disk_of_the_ledger_shows_in_logs_and_status_and_everything_goes_on_once_there_is_room() {
     const CLAIM: &str = "hub-on-a-small-disk";
     let cluster = Cluster::from_env();
     cluster

@@ -42,7 +42,7 @@ async fn refusal(tenant: &Tenant, manifest: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_can_not_work_is_refused_with_place_and_reason_and_nothing_is_stored() {
+async fn an_object_that_can_not_work_is_refused_with_place_and_reason_and_is_not_stored() {
     let tenant = Tenant::new("t-refused").await;
     tenant.apply(&webhook(&tenant, "hook", "{}")).await;
     let any = "{type: Any}";
@@ -79,7 +79,7 @@ async fn what_can_not_work_is_refused_with_place_and_reason_and_nothing_is_store
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_stored_before_can_be_labelled_and_deleted() {
+async fn a_broken_object_that_was_stored_before_can_be_labelled_and_deleted() {
     let tenant = Tenant::unchecked("t-stored").await;
     tenant.apply(&rule("broken", "logs", "hook", "record.level == (", "{type: Any}", "")).await;
     tenant.condition("alr/broken", "Stalled", "True", "InvalidMatch", 30).await;
@@ -172,7 +172,7 @@ async fn of_many_that_come_for_one_slot_at_once_one_gets_it_and_the_others_are_t
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_the_api_server_shows_a_certificate_nobody_else_may_ask() {
+async fn where_the_api_server_shows_a_certificate_nobody_else_may_call_the_webhook() {
     let tenant = Tenant::new("t-asks").await;
     let system = ["-n", "belfry-system", "get"];
     let flags = ["deploy", "belfry-operator", "-o", "jsonpath={.spec.template.spec.containers[0].args}"];

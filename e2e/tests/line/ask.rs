@@ -76,7 +76,7 @@ async fn a_namespace_made_again_shows_nothing_of_the_one_before_to_its_new_reade
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_story_of_a_notification_is_told_to_its_namespace_and_to_whom_rbac_allows() {
+async fn the_history_of_a_notification_is_shown_to_its_namespace_and_to_whom_rbac_allows_it() {
     let tenant = Tenant::new("t-ask").await;
     tenant.apply(&webhook(&tenant, "hook", "{}")).await;
     tenant.ready("nch/hook").await;

@@ -55,7 +55,7 @@ async fn pods(tenant: &Tenant, ns: &str, selector: &str) -> Vec<(String, u64, St
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_group_in_every_record_stays_within_the_memory_limit_and_is_told() {
+async fn a_new_group_in_every_record_stays_within_the_memory_limit_and_the_status_says_so() {
     let tenant = Tenant::new("t-bounds").await;
     let (kafka, topic) = (tenant.cluster.kafka.clone(), tenant.topic("logs"));
     create_topic(&kafka, &topic, 2).await;

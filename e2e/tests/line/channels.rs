@@ -43,7 +43,7 @@ async fn a_receiver_that_answers_410_is_never_tried_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn five_hundred_for_ever_ends_dead_after_max_attempts_and_resend_sends_it_again_once() {
+async fn a_receiver_that_always_answers_500_leaves_the_delivery_dead_and_resend_sends_it_again_once() {
     let tenant = Tenant::new("t-dead").await;
     tenant.behave("hook", Behaviour { status: 500, ..Default::default() }).await;
     tenant.apply(&webhook(&tenant, "hook", QUICK_RETRIES)).await;

@@ -243,7 +243,7 @@ async fn the_built_in_roles_read_and_write_our_kinds_in_their_namespace_and_no_s
 
 /// Prometheus' promtool checks the metrics of hub, operator and a worker, in Prometheus' text format.
 #[tokio::test(flavor = "multi_thread")]
-async fn promtool_has_nothing_to_say_about_the_metrics() {
+async fn promtool_finds_no_fault_in_the_metrics() {
     let tenant = e2e::tenant::Tenant::new("t-promtool").await;
     tenant.apply(&crate::support::webhook(&tenant, "hook", "{}")).await;
     tenant.ready("nch/hook").await;
@@ -309,7 +309,7 @@ async fn names_that_yaml_takes_for_something_else_stay_names() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_asks_by_kubeconfig_has_three_rights_at_one_object_each_and_never_without_the_policy() {
+async fn people_who_ask_by_kubeconfig_have_three_rights_at_one_object_each_and_never_without_the_policy() {
     let documents = rendered(&[]).await;
     let people = |kind: &str| {
         let named = |it: &&&Value| it["metadata"]["name"] == "belfry-people";

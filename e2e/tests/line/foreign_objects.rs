@@ -49,7 +49,7 @@ async fn await_name_taken(tenant: &Tenant, name: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn somebodys_objects_of_our_names_and_labels_are_left_alone_and_told_of() {
+async fn other_peoples_objects_with_our_names_or_labels_are_left_alone_and_reported() {
     let tenant = Tenant::new("t-names").await;
     let ours = json!({"app.kubernetes.io/managed-by": "belfry", "app.kubernetes.io/component": "send"});
     let account =

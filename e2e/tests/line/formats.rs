@@ -140,7 +140,7 @@ async fn each_format_is_read_from_each_codec() {
 
 /// Windows are made of the records' own times. A record whose time is wrong does not disturb those around it.
 #[tokio::test(flavor = "multi_thread")]
-async fn event_time_is_where_the_source_says_and_what_has_none_is_told() {
+async fn event_time_is_where_the_source_says_and_records_without_one_are_counted() {
     let tenant = Tenant::new("t-event-time").await;
     let (kafka, topic) = (tenant.cluster.kafka.clone(), tenant.topic("logs"));
     create_topic(&kafka, &topic, 1).await;

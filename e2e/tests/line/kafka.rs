@@ -188,7 +188,7 @@ async fn a_client_shows_its_certificate_and_does_not_trust_a_broker_of_another_a
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_and_a_wrong_password_are_told_and_heal_when_the_secret_is_mended() {
+async fn a_missing_and_a_wrong_password_are_reported_and_heal_when_the_secret_is_mended() {
     const CANARY: &str = "canary-kafka-5b7e";
     let Some(secured) = Secured::from_env() else { return };
     let tenant = Tenant::new("t-password").await;
@@ -305,7 +305,7 @@ async fn a_password_changed_while_records_come_loses_none_and_counts_none_twice(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_is_renewed_while_records_come_and_a_wrong_secret_is_told() {
+async fn a_token_is_renewed_while_records_come_and_a_wrong_secret_is_reported() {
     const CANARY: &str = "canary-client-91c2";
     let Some(secured) = Secured::from_env() else { return };
     let tenant = Tenant::new("t-token").await;

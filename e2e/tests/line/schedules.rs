@@ -76,7 +76,7 @@ async fn of_two_that_clash_the_older_keeps_the_slot_and_the_other_says_conflicti
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_recurrence_that_never_happens_and_an_unknown_zone_are_told_in_words() {
+async fn a_recurrence_that_never_happens_and_an_unknown_zone_are_reported_in_words() {
     let tenant = Tenant::unchecked("t-never").await;
     let never = schedule(
         "never",

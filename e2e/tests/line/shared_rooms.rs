@@ -42,7 +42,7 @@ async fn apply_until_accepted(tenant: &Tenant, manifest: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_room_is_booked_only_by_whom_its_owner_lets_and_the_other_is_not_named() {
+async fn a_room_is_booked_only_by_namespaces_that_its_owner_lets_in_and_who_has_it_is_not_named() {
     let owner = Tenant::new("t-lends").await;
     let (one, other) = (Tenant::new("t-guest-a").await, Tenant::new("t-guest-b").await);
     let secret = guest("takeover", &one.ns, &owner, START);

@@ -76,7 +76,7 @@ async fn a_rule_that_compares_numbers_with_a_text_says_so_with_one_of_the_record
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_deleted_rule_told_is_not_sent_when_its_channel_appears() {
+async fn notifications_of_a_deleted_rule_are_not_sent_when_their_channel_appears() {
     let tenant = Tenant::new("t-not-sent").await;
     let topic = tenant.topic("events");
     create_topic(&tenant.cluster.kafka, &topic, 1).await;

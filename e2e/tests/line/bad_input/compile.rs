@@ -64,7 +64,7 @@ async fn an_expression_or_template_that_does_not_compile_is_stalled_with_its_pla
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_edit_that_does_not_compile_is_stalled_and_what_was_said_before_goes_on() {
+async fn an_edit_that_does_not_compile_is_stalled_and_the_version_before_goes_on() {
     let tenant = Tenant::unchecked("t-bad-edit").await;
     let topic = tenant.topic("logs");
     create_topic(&tenant.cluster.kafka, &topic, 1).await;

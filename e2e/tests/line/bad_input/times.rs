@@ -7,7 +7,7 @@ use super::object;
 use crate::golden;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_recurrence_that_can_not_be_is_stalled_in_words() {
+async fn a_recurrence_that_is_wrong_is_stalled_and_the_message_says_why() {
     let tenant = Tenant::unchecked("t-bad-times").await;
     let schedule = |name: &str, zone: &str, recurrence: &str| {
         object(

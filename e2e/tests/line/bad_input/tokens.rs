@@ -57,7 +57,7 @@ async fn answer(client: &reqwest::Client, url: &str, token: Option<&str>) -> (u1
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_is_not_for_this_is_refused_and_logged_without_the_token() {
+async fn a_token_that_is_not_valid_here_is_refused_and_logged_without_the_token() {
     let tenant = Tenant::new("t-bad-tokens").await;
     let other = Tenant::new("t-bad-tokens-2").await;
     for tenant in [&tenant, &other] {
