@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use calendar::{
-    Booking, HORIZON, NearestInHours, Occupancy, Question, Recurrence, RecurrenceSpec, Search, Steps,
+    Booking, FreeTimeQuery, HORIZON, NearestInHours, Occupancy, Recurrence, RecurrenceSpec, Search, Steps,
     WorkingHours,
 };
 use jiff::civil::{Weekday, time};
@@ -93,7 +93,7 @@ fn main() -> Result<(), Fault> {
         let (index, booking, people) = held(case)?;
         let began = Instant::now();
         let mut steps = Steps::new(STEPS);
-        let mut question = Question::new(booking.clone(), case.search, index.ahead(), &mut steps);
+        let mut question = FreeTimeQuery::new(booking.clone(), case.search, index.ahead(), &mut steps);
         for name in question.names(&people) {
             index.copy(&mut question, &u32::MAX, &name, &mut steps);
         }

@@ -102,10 +102,10 @@ pub struct Holder<K, R> {
 
 /// Another's event near one asked about.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Hold {
+pub(crate) struct HeldEvent {
     pub(crate) slot: u32,
     pub(crate) event: Span,
-    pub(crate) held: Span,
+    pub(crate) around: Span,
 }
 
 /// The first moment at which the event and `holds` together are more than `capacity` bookings, one of them under way.
@@ -114,7 +114,7 @@ pub(crate) struct Hold {
 pub(crate) fn first_clash(
     event: Span,
     buffers: Buffers,
-    holds: &[Hold],
+    holds: &[HeldEvent],
     capacity: u32,
     mut tell: impl FnMut(usize) -> bool,
 ) -> Option<i64> {
@@ -124,7 +124,7 @@ pub(crate) fn first_clash(
     }
     let mut edges: Vec<(i64, Edge)> = vec![(held.start, Edge::Own), (event.start, Edge::Own)];
     for (index, hold) in holds.iter().enumerate() {
-        edges.extend([(hold.held.start, Edge::Holds(index)), (hold.held.end, Edge::Frees(index))]);
+        edges.extend([(hold.around.start, Edge::Holds(index)), (hold.around.end, Edge::Frees(index))]);
         edges.extend([(hold.event.start, Edge::Begins), (hold.event.end, Edge::Ends)]);
     }
     for (at, _) in &mut edges {
@@ -158,7 +158,7 @@ pub(crate) fn first_clash(
         }
         if by.len() >= capacity as usize && (under_way > 0 || within(event, at)) {
             first = first.or(Some(at));
-            if !untold.drain(..).filter(|index| holds[*index].held.end > at).all(&mut tell) {
+            if !untold.drain(..).filter(|index| holds[*index].around.end > at).all(&mut tell) {
                 break;
             }
         }

@@ -16,7 +16,7 @@ use jiff::Timestamp;
 
 use crate::days::{DAY, date_of, day_number, weekday};
 use crate::recurrence::Recurrence;
-use crate::reminders::{Instants, Reminder};
+use crate::reminders::{DueReminders, Reminder};
 use crate::zone::{floor_second, timestamp};
 
 /// The most lines that a schedule gets.
@@ -117,7 +117,7 @@ fn sunday_based(number: i32) -> i32 {
 ///
 /// The same for every `from` of a calendar month (UTC) as long as one is left.
 pub fn cron_lines(recurrence: &Recurrence, reminders: &[Reminder], from: Timestamp) -> Vec<CronLine> {
-    let Some(next) = Instants::new(recurrence, reminders, from).next() else {
+    let Some(next) = DueReminders::new(recurrence, reminders, from).next() else {
         return Vec::new();
     };
     let month_of = |at: i64| {
@@ -126,10 +126,10 @@ pub fn cron_lines(recurrence: &Recurrence, reminders: &[Reminder], from: Timesta
     };
     let month_start = |months: i32| day_number(months.div_euclid(12), months.rem_euclid(12) + 1, 1);
     let (now, next) = (month_of(floor_second(from)), month_of(next.due.as_second()));
-    // A next reminder further away moves the whole stretch to its month.
+    // A next reminder further away moves the whole range to its month.
     let first = if next < now + MONTHS { now } else { next };
-    let stretch = Stretch::new(month_start(first), month_start(first + MONTHS));
-    let Some(slots) = collect(recurrence, reminders, &stretch) else {
+    let months = MonthRange::new(month_start(first), month_start(first + MONTHS));
+    let Some(slots) = days_by_minute(recurrence, reminders, &months) else {
         let every = CronLine {
             minutes: ALL_MINUTES,
             hours: ALL_HOURS,
@@ -139,17 +139,18 @@ pub fn cron_lines(recurrence: &Recurrence, reminders: &[Reminder], from: Timesta
         };
         return vec![every];
     };
-    let mut lines: Vec<CronLine> = stretch.choose(slots).into_iter().map(|group| group.line).collect();
+    let mut lines: Vec<CronLine> =
+        months.cheapest_groups(slots).into_iter().map(|group| group.line).collect();
     lines.sort_unstable();
     lines
 }
 
-/// Days of a stretch as bits, the first day of the stretch is bit 0.
+/// Days of the months as bits, the first day is bit 0.
 type DaySet = [u64; 7];
 
 /// Whole months, as day numbers, `end` exclusive; and which of its days are of which month of the year, of which day of
 /// the month, of which day of the week from Sunday.
-struct Stretch {
+struct MonthRange {
     first: i32,
     end: i32,
     months: [DaySet; 12],
@@ -159,36 +160,38 @@ struct Stretch {
 
 /// What one line has to cover.
 #[derive(Clone)]
-struct Group {
+struct LineGroup {
     minutes: u64,
     hours: u32,
     days: DaySet,
     line: CronLine,
-    /// Starts in the stretch.
+    /// Starts in the range.
     fires: u32,
 }
 
 /// The days on which each minute of the day has a reminder; None when there are too many to look at.
-fn collect(
+fn days_by_minute(
     recurrence: &Recurrence,
     reminders: &[Reminder],
-    stretch: &Stretch,
+    months: &MonthRange,
 ) -> Option<BTreeMap<i64, DaySet>> {
     let mut slots: BTreeMap<i64, DaySet> = BTreeMap::new();
-    let from = timestamp(i64::from(stretch.first) * DAY - 1);
-    let end = timestamp(i64::from(stretch.end) * DAY);
-    for (count, it) in Instants::new(recurrence, reminders, from).take_while(|it| it.due < end).enumerate() {
+    let from = timestamp(i64::from(months.first) * DAY - 1);
+    let end = timestamp(i64::from(months.end) * DAY);
+    for (count, it) in
+        DueReminders::new(recurrence, reminders, from).take_while(|it| it.due < end).enumerate()
+    {
         if count == MAX_INSTANTS {
             return None;
         }
         let at = it.due.as_second();
-        let day = (at.div_euclid(DAY) - i64::from(stretch.first)) as usize;
+        let day = (at.div_euclid(DAY) - i64::from(months.first)) as usize;
         slots.entry(at.rem_euclid(DAY) / 60).or_default()[day / 64] |= 1 << (day % 64);
     }
     Some(slots)
 }
 
-impl Stretch {
+impl MonthRange {
     fn new(first: i32, end: i32) -> Self {
         let mut it = Self {
             first,
@@ -208,7 +211,7 @@ impl Stretch {
     }
 
     /// Groups with the least price, at most [`MAX_CRON_LINES`].
-    fn choose(&self, slots: BTreeMap<i64, DaySet>) -> Vec<Group> {
+    fn cheapest_groups(&self, slots: BTreeMap<i64, DaySet>) -> Vec<LineGroup> {
         let mut blocks = blocks(slots);
         if blocks.len() > MAX_GROUPS {
             // Too many to weigh: let the days be the same for all, so that only times are told apart.
@@ -229,28 +232,28 @@ impl Stretch {
         }
         let parts = blocks.into_iter().flat_map(|(minutes, hours, days)| {
             let mut parts = self.by_month(minutes, hours, &days);
-            self.merge(&mut parts, MAX_GROUPS, 1);
+            self.merge_groups(&mut parts, MAX_GROUPS, 1);
             parts
         });
-        let mut groups: Vec<Group> = parts.collect();
-        self.merge(&mut groups, MAX_CRON_LINES, LINE_PRICE);
+        let mut groups: Vec<LineGroup> = parts.collect();
+        self.merge_groups(&mut groups, MAX_CRON_LINES, LINE_PRICE);
         groups
     }
 
     /// A group for each month of the year.
-    fn by_month(&self, minutes: u64, hours: u32, days: &DaySet) -> Vec<Group> {
+    fn by_month(&self, minutes: u64, hours: u32, days: &DaySet) -> Vec<LineGroup> {
         let months = self.months.iter().map(|month| intersection(month, days));
         let months = months.filter(|days| days.iter().any(|word| *word != 0));
-        months.map(|days| self.group(minutes, hours, days)).collect()
+        months.map(|days| self.cheapest_group(minutes, hours, days)).collect()
     }
 
     /// Merges the cheapest pair while that costs less than `price`, or there are more than `limit`.
-    fn merge(&self, groups: &mut Vec<Group>, limit: usize, price: u32) {
+    fn merge_groups(&self, groups: &mut Vec<LineGroup>, limit: usize, price: u32) {
         // What each pair costs, by the place of the first, then of the second.
-        let both = |groups: &[Group], one: usize, two: usize| {
+        let both = |groups: &[LineGroup], one: usize, two: usize| {
             let (one, two) = (&groups[one], &groups[two]);
             let days = union(&one.days, &two.days);
-            let merged = self.group(one.minutes | two.minutes, one.hours | two.hours, days);
+            let merged = self.cheapest_group(one.minutes | two.minutes, one.hours | two.hours, days);
             (i64::from(merged.fires) - i64::from(one.fires) - i64::from(two.fires), merged)
         };
         let mut costs: Vec<Vec<i64>> =
@@ -278,7 +281,7 @@ impl Stretch {
     }
 
     /// The one line with the fewest starts: by day of week, or by day of month.
-    fn group(&self, minutes: u64, hours: u32, days: DaySet) -> Group {
+    fn cheapest_group(&self, minutes: u64, hours: u32, days: DaySet) -> LineGroup {
         let meets = |set: &DaySet| set.iter().zip(&days).any(|(set, days)| set & days != 0);
         let chosen = |sets: &[DaySet], first: usize| {
             let met = sets.iter().enumerate().filter(|(_, set)| meets(set));
@@ -298,7 +301,7 @@ impl Stretch {
         let (weekly, monthly) = (on(&in_week), on(&in_month));
         let times = minutes.count_ones() * hours.count_ones();
         let (line, on_days) = if weekly <= monthly { (by_week, weekly) } else { (by_month, monthly) };
-        Group { minutes, hours, days, line, fires: on_days * times }
+        LineGroup { minutes, hours, days, line, fires: on_days * times }
     }
 }
 

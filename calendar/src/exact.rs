@@ -6,9 +6,9 @@
 //! by [`MAX_WORK`] times looked at, and by 400 years.
 
 use crate::days::{CYCLE_DAYS, DAY, date_of, day_number};
-use crate::rule::{End, Frequency, Rule, Until};
+use crate::rule::{End, Frequency, RecurrenceRule, Until};
 use crate::steps::Steps;
-use crate::zone::{Segment, Zone};
+use crate::zone::{OffsetSegment, Zone};
 
 /// Times that one search looks at before it gives up.
 const MAX_WORK: u64 = 2_000_000;
@@ -22,7 +22,7 @@ const LAST: i64 = 253_370_000_000;
 /// The instants that a sub-daily rule generates from a start.
 #[derive(Debug, Clone)]
 pub(crate) struct ExactSeries {
-    rule: Rule,
+    rule: RecurrenceRule,
     zone: Zone,
     /// Unix seconds of the start.
     start: i64,
@@ -40,7 +40,7 @@ pub(crate) struct ExactSeries {
 
 impl ExactSeries {
     /// `start` in Unix seconds. The rule must be shorter than DAILY. None when the last of COUNT is out of reach.
-    pub(crate) fn new(rule: &Rule, zone: &Zone, start: i64, work: &mut Steps) -> Option<Self> {
+    pub(crate) fn new(rule: &RecurrenceRule, zone: &Zone, start: i64, work: &mut Steps) -> Option<Self> {
         let unit = match rule.frequency {
             Frequency::Hourly => 3600,
             Frequency::Minutely => 60,
@@ -74,7 +74,7 @@ impl ExactSeries {
             return Some(i64::from(count - 1).saturating_mul(self.step).saturating_add(self.start).min(LAST));
         }
         let mut last = self.start;
-        let mut walk = self.from(self.start);
+        let mut walk = self.iter_from(self.start);
         for _ in 0..count {
             let before = walk.work;
             match walk.next() {
@@ -89,7 +89,7 @@ impl ExactSeries {
     }
 
     /// The instants from `at` on, ascending.
-    pub(crate) fn from(&self, at: i64) -> ExactIter<'_> {
+    pub(crate) fn iter_from(&self, at: i64) -> ExactIter<'_> {
         let from = at.max(self.first);
         let period = (from - self.base).div_euclid(self.step);
         let segment = self.zone.segment(self.base + period * self.step);
@@ -97,11 +97,11 @@ impl ExactSeries {
     }
 
     /// Whether it has this instant: a look at one period.
-    pub(crate) fn has(&self, at: i64) -> bool {
+    pub(crate) fn contains(&self, at: i64) -> bool {
         if at < self.first || at > self.last {
             return false;
         }
-        let mut iter = self.from(at);
+        let mut iter = self.iter_from(at);
         if self.bare {
             return iter.next() == Some(at);
         }
@@ -111,8 +111,8 @@ impl ExactSeries {
     }
 
     /// The last instant before `at`.
-    pub(crate) fn before(&self, at: i64) -> Option<i64> {
-        let has = |from: i64| self.from(from).next().is_some_and(|first| first < at);
+    pub(crate) fn last_before(&self, at: i64) -> Option<i64> {
+        let has = |from: i64| self.iter_from(from).next().is_some_and(|first| first < at);
         if !has(self.first) {
             return None;
         }
@@ -126,11 +126,11 @@ impl ExactSeries {
             let middle = low + (high - low) / 2;
             if has(middle) { low = middle } else { high = middle }
         }
-        self.from(low).take_while(|it| *it < at).last()
+        self.iter_from(low).take_while(|it| *it < at).last()
     }
 
     /// Appends the set of the period that begins at `begin`, and says how many times it looked at.
-    fn fill(&self, begin: i64, segment: &mut Segment, set: &mut Vec<i64>) -> u64 {
+    fn fill(&self, begin: i64, segment: &mut OffsetSegment, set: &mut Vec<i64>) -> u64 {
         let rule = &self.rule;
         let into = self.start - self.base;
         // What the rule leaves out comes from the start, in real time.
@@ -179,7 +179,7 @@ impl ExactSeries {
         work
     }
 
-    fn offset(&self, at: i64, segment: &mut Segment) -> i64 {
+    fn offset(&self, at: i64, segment: &mut OffsetSegment) -> i64 {
         if at < segment.from || at >= segment.to {
             *segment = self.zone.segment(at);
         }
@@ -187,7 +187,7 @@ impl ExactSeries {
     }
 
     /// The next instant after `at`, in the same stretch of one offset, that the parts that limit may let pass.
-    fn worth_looking_at(&self, at: i64, segment: &mut Segment) -> i64 {
+    fn worth_looking_at(&self, at: i64, segment: &mut OffsetSegment) -> i64 {
         let rule = &self.rule;
         let local = at + self.offset(at, segment);
         let target = 'local: {
@@ -234,7 +234,7 @@ pub(crate) struct ExactIter<'a> {
     period: i64,
     set: Vec<i64>,
     index: usize,
-    segment: Segment,
+    segment: OffsetSegment,
     /// Times looked at so far.
     pub(crate) work: u64,
     done: bool,

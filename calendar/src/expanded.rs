@@ -3,7 +3,7 @@
 //! Never: an expansion whose length a rule decides alone.
 
 use crate::conflict::Booking;
-use crate::recurrence::{Found, Recurrence};
+use crate::recurrence::{RawOccurrence, Recurrence};
 use crate::spans::{Buffers, Span, runs};
 use crate::steps::Steps;
 
@@ -18,7 +18,7 @@ pub(crate) const EXPANDING: u64 = 2_000_000;
 
 /// From when until when occurrences are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ahead {
+pub struct LookAhead {
     pub(crate) now: i64,
     pub(crate) until: i64,
 }
@@ -36,13 +36,18 @@ pub struct Expanded {
 impl Expanded {
     /// Expands a booking that is to be held, with at most so many needs: as far as asked, or as far as the bounds allow
     /// (2,000,000 steps, 250,000 occurrences, 5,000 runs, 40,000 at all needs together).
-    pub fn of<R>(booking: &Booking<R>, needs: usize, ahead: Ahead) -> Self {
+    pub fn for_booking<R>(booking: &Booking<R>, needs: usize, ahead: LookAhead) -> Self {
         let (most, mut steps) = (most_runs(needs), Steps::new(EXPANDING));
         Self::in_room(Vec::new(), &booking.recurrence, booking.buffers, ahead, most, &mut steps)
     }
 
     /// Expands a booking as far as asked, or as far as the bounds and steps allow.
-    pub(crate) fn new(recurrence: &Recurrence, buffers: Buffers, ahead: Ahead, steps: &mut Steps) -> Self {
+    pub(crate) fn new(
+        recurrence: &Recurrence,
+        buffers: Buffers,
+        ahead: LookAhead,
+        steps: &mut Steps,
+    ) -> Self {
         Self::in_room(Vec::new(), recurrence, buffers, ahead, MAX_RUNS, steps)
     }
 
@@ -51,7 +56,7 @@ impl Expanded {
         mut spans: Vec<Span>,
         recurrence: &Recurrence,
         buffers: Buffers,
-        Ahead { now, until }: Ahead,
+        LookAhead { now, until }: LookAhead,
         most: usize,
         steps: &mut Steps,
     ) -> Self {
@@ -68,13 +73,13 @@ impl Expanded {
             }
             true
         };
-        let span = |found: &Found| {
+        let span = |found: &RawOccurrence| {
             let start = found.moment.at;
             Span { start, end: recurrence.end_of(start, found.wall, found.length) }
         };
         if recurrence.reach == 0 {
             // Takes no time.
-        } else if recurrence.parts.is_empty() && recurrence.whole {
+        } else if recurrence.segments.is_empty() && recurrence.no_exceptions {
             // Most are single events, for which this is all that must be done.
             recurrence.singles.iter().map(span).all(&mut take);
         } else {

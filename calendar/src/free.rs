@@ -8,7 +8,7 @@ use std::hash::Hash;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::conflict::Hold;
+use crate::conflict::HeldEvent;
 use crate::occupancy::Occupancy;
 use crate::spans::Span;
 use crate::zone::{ceil_second, timestamp};
@@ -52,7 +52,7 @@ pub struct FreeTime {
 
 /// How far a search has looked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Looked {
+pub struct SearchExtent {
     /// Starts up to so far to either side were looked at, all of them. None if none was.
     pub within: Option<SignedDuration>,
     /// There was more to look at: the steps did not suffice, or there are more than 20,000 starts.
@@ -61,7 +61,7 @@ pub struct Looked {
     pub occurrences: Option<usize>,
 }
 
-impl Looked {
+impl SearchExtent {
     pub(crate) fn nowhere() -> Self {
         Self { within: None, is_short: true, occurrences: None }
     }
@@ -69,11 +69,11 @@ impl Looked {
 
 /// What a search found, and how far it has looked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer<T> {
+pub struct FreeTimes<T> {
     /// What it found, the best first.
     pub times: Vec<T>,
     /// How far it has looked for them.
-    pub looked: Looked,
+    pub looked: SearchExtent,
 }
 
 impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
@@ -83,9 +83,9 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         let window =
             Span { start: ceil_second(from).max(self.now), end: ceil_second(until).min(self.until()) };
         let mut free: Vec<Span> = (window.start < window.end).then_some(window).into_iter().collect();
-        for place in needs.iter().filter_map(|name| self.find(name)) {
-            let full = full(&self.holds_between(place, window, None), place.capacity);
-            free = free.into_iter().flat_map(|stretch| without(stretch, &full)).collect();
+        for need in needs.iter().filter_map(|name| self.find(name)) {
+            let full = full_spans(&self.held_between(need, window, None), need.capacity);
+            free = free.into_iter().flat_map(|stretch| subtract(stretch, &full)).collect();
         }
         free.into_iter().map(stretch).collect()
     }
@@ -96,10 +96,10 @@ pub(crate) fn stretch(span: Span) -> Stretch {
 }
 
 /// The stretches in which so many bookings hold something that it can take no more, in order.
-fn full(holds: &[Hold], capacity: u32) -> Vec<Span> {
-    let begins = holds.iter().map(|hold| (hold.held.start, true, hold.slot));
+fn full_spans(holds: &[HeldEvent], capacity: u32) -> Vec<Span> {
+    let begins = holds.iter().map(|hold| (hold.around.start, true, hold.slot));
     let mut edges: Vec<(i64, bool, u32)> =
-        begins.chain(holds.iter().map(|hold| (hold.held.end, false, hold.slot))).collect();
+        begins.chain(holds.iter().map(|hold| (hold.around.end, false, hold.slot))).collect();
     edges.sort_unstable();
     let mut full: Vec<Span> = Vec::new();
     // Those that hold it, with how many of their events.
@@ -124,7 +124,7 @@ fn full(holds: &[Hold], capacity: u32) -> Vec<Span> {
 }
 
 /// What is left of a stretch without `full`.
-fn without(stretch: Span, full: &[Span]) -> Vec<Span> {
+fn subtract(stretch: Span, full: &[Span]) -> Vec<Span> {
     let mut left = Vec::new();
     let mut from = stretch.start;
     let near = &full[full.partition_point(|taken| taken.end <= stretch.start)..];

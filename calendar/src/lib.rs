@@ -19,56 +19,56 @@
 #![warn(missing_docs)]
 
 mod check;
-mod clock;
+mod clock_changes;
 mod conflict;
 mod cron;
 mod days;
 mod exact;
 mod expanded;
-mod expansion;
 mod free;
+mod free_time_query;
 mod from_spec;
+mod hash_index;
 pub mod ical;
 mod local;
-mod misfit;
 mod moves;
+mod need_index;
 mod occupancy;
 mod occurrences;
 mod overrides;
-mod parse;
-mod place;
+mod period_days;
 mod proof;
-mod question;
 mod recurrence;
 mod reminders;
 mod rule;
-mod series;
+mod rule_parser;
+mod segment;
 mod spans;
 mod spec;
+mod spec_problem;
 mod steps;
 mod suggest;
-mod table;
 #[cfg(test)]
 mod twin;
 mod zone;
 
-pub use clock::{ClockChange, ClockEffect, clock_changes};
+pub use clock_changes::{ClockChange, ClockEffect, clock_changes};
 pub use conflict::{Booking, Clash, Clashes, Holder, MAX_BUFFER};
 pub use cron::{CronLine, MAX_CRON_LINES, cron_lines};
-pub use expanded::{Ahead, Expanded};
-pub use free::{Answer, FreeTime, Looked, Search, Stretch};
-pub use misfit::{Misfit, WhichRule};
+pub use expanded::{Expanded, LookAhead};
+pub use free::{FreeTime, FreeTimes, Search, SearchExtent, Stretch};
+pub use free_time_query::FreeTimeQuery;
 pub use occupancy::{HORIZON, MAX_HORIZON, Occupancy};
 pub use occurrences::{Occurrence, Occurrences};
-pub use parse::{RuleError, RuleProblem};
-pub use question::Question;
 pub use recurrence::Recurrence;
 pub use reminders::{
     CatchUp, CatchUpPlan, CatchUpPolicy, DueReminder, MAX_BEFORE, NONE_TOLERANCE, Reminder, ReminderError,
     ReminderTime, due, next_reminder, plan_catch_up,
 };
-pub use rule::{Frequency, MAX_COUNT, MAX_INTERVAL, Rule};
+pub use rule::{Frequency, MAX_COUNT, MAX_INTERVAL, RecurrenceRule};
+pub use rule_parser::{RruleError, RruleProblem};
 pub use spec::{MAX_DATES, MAX_DURATION, MAX_RULES, Override, RecurrenceError, RecurrenceSpec};
+pub use spec_problem::{SpecProblem, WhichRule};
 pub use steps::Steps;
 pub use suggest::{Candidate, NearestInHours, Ranking, UnknownZone, WorkingHours};
 pub use zone::{Dst, Fold, Gap, find_zone};

@@ -5,15 +5,15 @@
 //! leaves out.
 
 use crate::days::{CYCLE_DAYS, DAY, LAST_YEAR, date_of, day_number};
-use crate::expansion::Expansion;
-use crate::rule::{End, Frequency, Rule, Until};
+use crate::period_days::PeriodDays;
+use crate::rule::{End, Frequency, RecurrenceRule, Until};
 use crate::steps::Steps;
 use crate::zone::Zone;
 
 /// The local times that a rule generates from a start.
 #[derive(Debug, Clone)]
 pub(crate) struct LocalSeries {
-    days: Expansion,
+    days: PeriodDays,
     /// Local seconds of the start.
     start: i64,
     /// Times of day in seconds, ascending.
@@ -53,7 +53,7 @@ fn gcd(a: i64, b: i64) -> i64 {
 
 impl LocalSeries {
     /// `start` in local seconds. The rule must be DAILY or longer.
-    pub(crate) fn new(rule: &Rule, start: i64) -> Self {
+    pub(crate) fn new(rule: &RecurrenceRule, start: i64) -> Self {
         let time = start.rem_euclid(DAY);
         let or = |mask: u64, value: i64| if mask == 0 { 1 << value } else { mask };
         let hours = or(u64::from(rule.hours), time / 3600);
@@ -85,7 +85,7 @@ impl LocalSeries {
             last: last.min(LAST_LOCAL),
             cycle: whole_cycle / gcd(whole_cycle, i64::from(rule.interval)),
             regular: None,
-            days: Expansion::new(rule, start.div_euclid(DAY) as i32),
+            days: PeriodDays::new(rule, start.div_euclid(DAY) as i32),
         };
         series.regular = series.find_regular();
         if let End::Count(count) = rule.end {
@@ -116,7 +116,7 @@ impl LocalSeries {
         while now.to != i64::MAX && now.to + now.offset <= self.last {
             let next = zone.segment(now.to);
             let (gap, end) = (now.to + now.offset, now.to + next.offset);
-            let inside = self.from(gap.max(from)).take_while(|local| *local < end);
+            let inside = self.iter_from(gap.max(from)).take_while(|local| *local < end);
             for local in inside.take(if gap < end { usize::MAX } else { 0 }) {
                 count += usize::from(zone.resolve(local).first.is_none());
                 if !work.take(1) {
@@ -159,7 +159,7 @@ impl LocalSeries {
         }
         let mut left = count;
         let mut last = from;
-        let mut walk = self.from(from);
+        let mut walk = self.iter_from(from);
         while let Some(period) = walk.period {
             let rest = walk.set.len(self) - walk.index;
             if rest >= left {
@@ -175,7 +175,7 @@ impl LocalSeries {
     }
 
     /// The local times from `local` on, ascending.
-    pub(crate) fn from(&self, local: i64) -> LocalIter<'_> {
+    pub(crate) fn iter_from(&self, local: i64) -> LocalIter<'_> {
         let from = local.max(self.first);
         let mut iter =
             LocalIter { series: self, period: None, index: 0, set: PeriodSet::default(), occupied: 0 };
@@ -194,11 +194,11 @@ impl LocalSeries {
     }
 
     /// Whether it has this local time: a look at one period.
-    pub(crate) fn has(&self, local: i64) -> bool {
+    pub(crate) fn contains(&self, local: i64) -> bool {
         if local < self.first || local > self.last {
             return false;
         }
-        let mut iter = self.from(local);
+        let mut iter = self.iter_from(local);
         if self.regular.is_some() {
             return iter.next() == Some(local);
         }
@@ -206,10 +206,10 @@ impl LocalSeries {
     }
 
     /// The local times up to `local`, descending.
-    pub(crate) fn back(&self, local: i64) -> LocalBack<'_> {
+    pub(crate) fn descending_from(&self, local: i64) -> LocalDescending<'_> {
         let to = local.min(self.last);
         let mut iter =
-            LocalBack { series: self, period: -1, index: 0, set: PeriodSet::default(), occupied: 0 };
+            LocalDescending { series: self, period: -1, index: 0, set: PeriodSet::default(), occupied: 0 };
         if to >= self.first {
             iter.period = self.period_of(to.min(i64::from(day_number(LAST_YEAR, 12, 31)) * DAY));
             iter.occupied = iter.period;
@@ -405,7 +405,7 @@ impl Iterator for LocalIter<'_> {
 
 /// Descending local times.
 #[derive(Debug)]
-pub(crate) struct LocalBack<'a> {
+pub(crate) struct LocalDescending<'a> {
     series: &'a LocalSeries,
     /// Negative before the first.
     period: i64,
@@ -414,7 +414,7 @@ pub(crate) struct LocalBack<'a> {
     occupied: i64,
 }
 
-impl Iterator for LocalBack<'_> {
+impl Iterator for LocalDescending<'_> {
     type Item = i64;
 
     fn next(&mut self) -> Option<i64> {

@@ -8,13 +8,13 @@
 use std::sync::Arc;
 
 use crate::days::DAY;
-use crate::expanded::Ahead;
+use crate::expanded::LookAhead;
 use crate::free::Search;
-use crate::recurrence::{Found, Recurrence};
+use crate::recurrence::{RawOccurrence, Recurrence};
 use crate::spans::Span;
 use crate::spec::Length;
 use crate::steps::Steps;
-use crate::zone::{Calm, Zone};
+use crate::zone::{FixedOffsetRange, Zone};
 
 /// Moves that are looked at in one search, nearest first.
 pub(crate) const MAX_MOVES: i64 = 20_000;
@@ -33,7 +33,7 @@ pub(crate) struct Grid {
 }
 
 /// Moves of a grid that follow each other, the last included.
-pub(crate) type Stretch = (i64, i64);
+pub(crate) type MoveRange = (i64, i64);
 
 impl Grid {
     /// The moves of a series whose first local start is `first`.
@@ -76,7 +76,7 @@ impl Grid {
     }
 
     /// The moves farther than `inner` and at most as far as `outer`.
-    pub(crate) fn ring(self, inner: Option<i64>, outer: i64) -> Vec<Stretch> {
+    pub(crate) fn ring(self, inner: Option<i64>, outer: i64) -> Vec<MoveRange> {
         let sides = match inner {
             None => [(-outer, outer), (1, 0)],
             Some(inner) => [(-outer, -inner - 1), (inner + 1, outer)],
@@ -88,10 +88,10 @@ impl Grid {
 
 /// The occurrences of a series that are moved.
 #[derive(Debug)]
-pub(crate) struct Movable {
+pub(crate) struct MovableSeries {
     recurrence: Arc<Recurrence>,
     /// What is ahead, no local time twice.
-    starts: Vec<Found>,
+    starts: Vec<RawOccurrence>,
     /// It counts in real time.
     is_real: bool,
     /// There are more than these.
@@ -99,18 +99,18 @@ pub(crate) struct Movable {
 }
 
 /// How one occurrence follows its move, up to the `last` one: it begins at `from` and the move.
-struct Line {
+struct SteadyMove {
     from: i64,
     length: i64,
     last: i64,
 }
 
-impl Movable {
+impl MovableSeries {
     /// Those from now on. None when the steps don't suffice.
-    pub(crate) fn new(recurrence: &Arc<Recurrence>, ahead: Ahead, steps: &mut Steps) -> Option<Self> {
+    pub(crate) fn new(recurrence: &Arc<Recurrence>, ahead: LookAhead, steps: &mut Steps) -> Option<Self> {
         let is_real = recurrence.rules().iter().any(|rule| rule.frequency().is_sub_daily());
         let mut found = recurrence.occurrences_from(ahead.now);
-        let mut starts: Vec<Found> = Vec::new();
+        let mut starts: Vec<RawOccurrence> = Vec::new();
         let mut is_cut = false;
         while let Some(found) = found.next_found_within(steps).filter(|it| it.moment.at < ahead.until) {
             if found.length == Length::default() {
@@ -152,15 +152,15 @@ impl Movable {
         Span { start: first.moment.at - margin, end: last.moment.at + longest + margin }
     }
 
-    /// Takes from `moves` those under which an event touches one of `walls`. False when the steps don't suffice.
-    pub(crate) fn cut(
+    /// Takes from `moves` those under which an event touches one of `blocked`. False when the steps don't suffice.
+    pub(crate) fn remove_blocked(
         &self,
         grid: Grid,
-        moves: &mut Vec<Stretch>,
-        walls: &[Span],
+        moves: &mut Vec<MoveRange>,
+        blocked: &[Span],
         steps: &mut Steps,
     ) -> bool {
-        let mut quick = Quick::of(&self.recurrence.zone);
+        let mut cache = OffsetCache::new(&self.recurrence.zone);
         let mut left = Vec::new();
         for index in 0..self.starts.len() {
             if moves.is_empty() {
@@ -171,14 +171,14 @@ impl Movable {
                 let mut number = first;
                 while number <= last {
                     let shift = grid.shift(number);
-                    let end = if let Some(line) = self.line(index, shift, &mut quick) {
-                        let end = last.min(grid.last(line.last));
-                        if !cut_line(grid, &line, (number, end), walls, &mut left, steps) {
+                    let end = if let Some(steady) = self.steady_move(index, shift, &mut cache) {
+                        let end = last.min(grid.last(steady.last));
+                        if !remove_blocked_steady(grid, &steady, (number, end), blocked, &mut left, steps) {
                             return false;
                         }
                         end
                     } else {
-                        if !self.moved(index, shift).any(|event| touches(walls, event)) {
+                        if !self.moved(index, shift).any(|event| touches(blocked, event)) {
                             push(&mut left, number, number);
                         }
                         number
@@ -197,10 +197,10 @@ impl Movable {
     /// The events of all occurrences under a move.
     pub(crate) fn events(&self, shift: i64, events: &mut Vec<Span>) {
         events.clear();
-        let mut quick = Quick::of(&self.recurrence.zone);
+        let mut cache = OffsetCache::new(&self.recurrence.zone);
         for index in 0..self.starts.len() {
-            match self.line(index, shift, &mut quick) {
-                Some(Line { from, length, .. }) => {
+            match self.steady_move(index, shift, &mut cache) {
+                Some(SteadyMove { from, length, .. }) => {
                     events.push(Span { start: from + shift, end: from + shift + length });
                 }
                 None => events.extend(self.moved(index, shift)),
@@ -210,7 +210,7 @@ impl Movable {
 
     /// One occurrence under one move: twice where its local time exists twice, never where it doesn't and is left out.
     pub(crate) fn moved(&self, index: usize, shift: i64) -> impl Iterator<Item = Span> {
-        let Found { moment, wall, length, .. } = self.starts[index];
+        let RawOccurrence { moment, wall, length, .. } = self.starts[index];
         let starts = if self.is_real {
             [Some(moment.at + shift), None]
         } else {
@@ -223,61 +223,64 @@ impl Movable {
 
     /// How an occurrence follows the moves from `shift` on. None near a change of the clocks.
     #[inline]
-    fn line(&self, index: usize, shift: i64, quick: &mut Quick<'_>) -> Option<Line> {
-        let Found { moment, wall, length, .. } = self.starts[index];
+    fn steady_move(&self, index: usize, shift: i64, cache: &mut OffsetCache<'_>) -> Option<SteadyMove> {
+        let RawOccurrence { moment, wall, length, .. } = self.starts[index];
         let (from, mut last) = if self.is_real {
             (moment.at, i64::MAX)
         } else {
-            let calm = quick.calm(0, wall + shift)?;
-            (wall - calm.offset, calm.last().saturating_sub(wall))
+            let fixed = cache.fixed_offset(0, wall + shift)?;
+            (wall - fixed.offset, fixed.last().saturating_sub(wall))
         };
         let mut seconds = length.seconds;
         if length.days != 0 {
             let day = wall + i64::from(length.days) * DAY;
-            let calm = quick.calm(1, day + shift)?;
-            last = last.min(calm.last().saturating_sub(day));
-            seconds += (day - calm.offset - from).max(0);
+            let fixed = cache.fixed_offset(1, day + shift)?;
+            last = last.min(fixed.last().saturating_sub(day));
+            seconds += (day - fixed.offset - from).max(0);
         }
-        Some(Line { from, length: seconds, last })
+        Some(SteadyMove { from, length: seconds, last })
     }
 }
 
 /// Finds the stretch without a change of the clocks that a start or an end is in, which is mostly that of the one before.
-struct Quick<'a> {
+struct OffsetCache<'a> {
     zone: &'a Zone,
-    calm: [Calm; 2],
+    fixed: [FixedOffsetRange; 2],
 }
 
-impl<'a> Quick<'a> {
-    fn of(zone: &'a Zone) -> Self {
-        Self { zone, calm: [zone.calm(0); 2] }
+impl<'a> OffsetCache<'a> {
+    fn new(zone: &'a Zone) -> Self {
+        Self { zone, fixed: [zone.fixed_offset_around(0); 2] }
     }
 
     #[inline]
-    fn calm(&mut self, which: usize, local: i64) -> Option<Calm> {
-        let calm = self.calm[which];
-        if calm.holds(local) {
-            return Some(calm);
+    fn fixed_offset(&mut self, which: usize, local: i64) -> Option<FixedOffsetRange> {
+        let fixed = self.fixed[which];
+        if fixed.contains(local) {
+            return Some(fixed);
         }
-        let near = self.zone.calm(local - calm.offset);
-        self.calm[which] =
-            if near.holds(local) { near } else { self.zone.calm(self.zone.resolve(local).low) };
-        Some(self.calm[which]).filter(|calm| calm.holds(local))
+        let near = self.zone.fixed_offset_around(local - fixed.offset);
+        self.fixed[which] = if near.contains(local) {
+            near
+        } else {
+            self.zone.fixed_offset_around(self.zone.resolve(local).low)
+        };
+        Some(self.fixed[which]).filter(|fixed| fixed.contains(local))
     }
 }
 
-/// Adds to `left` those of the moves from `number` to `end` under which one occurrence touches none of `walls`.
-fn cut_line(
+/// Adds to `left` those of the moves from `number` to `end` under which one occurrence touches none of `blocked`.
+fn remove_blocked_steady(
     grid: Grid,
-    line: &Line,
-    (mut number, end): Stretch,
-    walls: &[Span],
-    left: &mut Vec<Stretch>,
+    steady: &SteadyMove,
+    (mut number, end): MoveRange,
+    blocked: &[Span],
+    left: &mut Vec<MoveRange>,
     steps: &mut Steps,
 ) -> bool {
-    let start = line.from + grid.shift(number);
-    for wall in &walls[walls.partition_point(|wall| wall.end <= start)..] {
-        let first = grid.first(wall.start - line.length + 1 - line.from);
+    let start = steady.from + grid.shift(number);
+    for span in &blocked[blocked.partition_point(|span| span.end <= start)..] {
+        let first = grid.first(span.start - steady.length + 1 - steady.from);
         if number > end || first > end {
             break;
         }
@@ -287,7 +290,7 @@ fn cut_line(
         if first > number {
             push(left, number, first - 1);
         }
-        number = number.max(grid.last(wall.end - 1 - line.from) + 1);
+        number = number.max(grid.last(span.end - 1 - steady.from) + 1);
     }
     if number <= end {
         push(left, number, end);
@@ -295,16 +298,16 @@ fn cut_line(
     true
 }
 
-fn push(left: &mut Vec<Stretch>, first: i64, last: i64) {
+fn push(left: &mut Vec<MoveRange>, first: i64, last: i64) {
     match left.last_mut() {
         Some(before) if before.1 == first - 1 => before.1 = last,
         _ => left.push((first, last)),
     }
 }
 
-/// Whether an event touches one of `walls`, which are in order and apart.
-pub(crate) fn touches(walls: &[Span], event: Span) -> bool {
-    walls
-        .get(walls.partition_point(|wall| wall.end <= event.start))
-        .is_some_and(|wall| wall.start < event.end)
+/// Whether an event touches one of `blocked`, which are in order and apart.
+pub(crate) fn touches(blocked: &[Span], event: Span) -> bool {
+    blocked
+        .get(blocked.partition_point(|span| span.end <= event.start))
+        .is_some_and(|span| span.start < event.end)
 }

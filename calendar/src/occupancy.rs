@@ -14,12 +14,12 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::conflict::{Booking, Clashes};
 use crate::days::DAY;
-use crate::expanded::{Ahead, EXPANDING, Expanded, most_runs};
-use crate::place::{Needed, Place, SHORT_RUN};
+use crate::expanded::{EXPANDING, Expanded, LookAhead, most_runs};
+use crate::hash_index::HashIndex;
+use crate::need_index::{NeedIndex, NeedNumbers, SHORT_RUN};
 use crate::recurrence::Recurrence;
 use crate::spans::{Buffers, Span, runs};
 use crate::steps::Steps;
-use crate::table::Table;
 use crate::zone::{floor_second, timestamp};
 
 /// How far ahead clashes are looked for unless told otherwise: two years.
@@ -37,28 +37,28 @@ const KEPT_ROOM: usize = 256;
 pub struct Occupancy<K, R> {
     pub(crate) now: i64,
     horizon: i64,
-    pub(crate) held: Vec<Option<Held<K>>>,
+    pub(crate) held: Vec<Option<HeldBooking<K>>>,
     vacant: Vec<u32>,
     /// Where in `held` a key is.
-    slots: Table,
-    pub(crate) places: Vec<Place<R>>,
-    unused: Vec<u32>,
+    slots: HashIndex,
+    pub(crate) needs: Vec<NeedIndex<R>>,
+    vacant_needs: Vec<u32>,
     /// Where in `places` a name is.
-    by_name: Table,
+    by_name: HashIndex,
     /// Bookings to expand again, by the day.
     due: BTreeMap<i64, Vec<u32>>,
     /// Bookings that are not covered as far as the horizon.
     pub(crate) short: Vec<u32>,
-    turn: u32,
+    stagger: u32,
     /// Room for what is expanded next, so that most need no allocation.
     room: Vec<Span>,
 }
 
 /// A booking as it is held.
 #[derive(Debug)]
-pub(crate) struct Held<K> {
+pub(crate) struct HeldBooking<K> {
     pub(crate) key: K,
-    places: Needed,
+    needs: NeedNumbers,
     pub(crate) buffers: Buffers,
     /// Nothing when all that it has is held.
     pub(crate) rest: Option<Arc<Recurrence>>,
@@ -76,43 +76,43 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
             horizon: horizon.clamp(SignedDuration::ZERO, MAX_HORIZON).as_secs(),
             held: Vec::new(),
             vacant: Vec::new(),
-            slots: Table::default(),
-            places: Vec::new(),
-            unused: Vec::new(),
-            by_name: Table::default(),
+            slots: HashIndex::default(),
+            needs: Vec::new(),
+            vacant_needs: Vec::new(),
+            by_name: HashIndex::default(),
             due: BTreeMap::new(),
             short: Vec::new(),
-            turn: 0,
+            stagger: 0,
             room: Vec::new(),
         }
     }
 
     /// How many bookings may hold `name` at once, 1 unless told; 0 is taken as 1.
     pub fn set_capacity(&mut self, name: &R, capacity: u32) {
-        let place = self.place(name);
-        self.places[place as usize].capacity = capacity.max(1);
-        self.drop_unused(place);
+        let need = self.number_or_new(name);
+        self.needs[need as usize].capacity = capacity.max(1);
+        self.drop_unused(need);
     }
 
     /// Holds what `booking` needs, in place of what `key` held before, whether or not it clashes.
     pub fn insert(&mut self, key: K, booking: &Booking<R>) {
-        let places = self.take(booking);
+        let needs = self.take_needs(booking);
         let before = self.slot(&key);
         let own = self.expand(booking);
-        self.hold(key, before, booking, places, &own);
+        self.hold(key, before, booking, needs, &own);
         self.keep_room(own);
     }
 
-    /// How far to expand the next booking that is to be held ([`Expanded::of`]).
-    pub fn far_ahead(&mut self) -> Ahead {
-        Ahead { now: self.now, until: self.farther() }
+    /// How far to expand the next booking that is to be held ([`Expanded::for_booking`]).
+    pub fn far_ahead(&mut self) -> LookAhead {
+        LookAhead { now: self.now, until: self.expand_until() }
     }
 
     /// Holds a booking as [`Occupancy::insert`] does, expanded before; what is left to do is to enter it.
     pub fn insert_expanded(&mut self, key: K, booking: &Booking<R>, own: &Expanded) {
-        let places = self.take(booking);
+        let needs = self.take_needs(booking);
         let before = self.slot(&key);
-        self.hold(key, before, booking, places, own);
+        self.hold(key, before, booking, needs, own);
     }
 
     /// Holds what `booking` needs as [`Occupancy::insert`] does, unless it clashes as [`Occupancy::check`] finds; then
@@ -125,14 +125,14 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         limit: usize,
     ) -> Clashes<K, R> {
         // First what is waited for: memory that is not at hand.
-        let places = self.take(booking);
+        let needs = self.take_needs(booking);
         let before = self.slot(&key);
         let own = self.expand(booking);
-        let clashes = self.compare(&key, booking, &places, &own, &against, limit);
+        let clashes = self.check_expanded(&key, booking, &needs, &own, &against, limit);
         if clashes.total == 0 {
-            self.hold(key, before, booking, places, &own);
+            self.hold(key, before, booking, needs, &own);
         } else {
-            self.release(&places);
+            self.release_needs(&needs);
         }
         self.keep_room(own);
         clashes
@@ -143,8 +143,8 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         let Some(slot) = self.slot(key) else { return false };
         self.slots.remove(key, slot);
         if let Some(held) = self.held[slot as usize].take() {
-            self.empty(slot, &held);
-            self.release(&held.places);
+            self.clear_slot(slot, &held);
+            self.release_needs(&held.needs);
         }
         self.vacant.push(slot);
         true
@@ -188,22 +188,22 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
             if self.held[slot as usize].as_ref().is_some_and(|held| held.due <= today)
                 && let Some(held) = self.held[slot as usize].take()
             {
-                self.empty(slot, &held);
-                let held = self.expanded_again(slot, held, steps);
+                self.clear_slot(slot, &held);
+                let held = self.expand_again(slot, held, steps);
                 self.held[slot as usize] = Some(held);
             }
         }
         self.due.first_key_value().is_none_or(|(day, _)| *day > today)
     }
 
-    fn expanded_again(&mut self, slot: u32, held: Held<K>, steps: &mut Steps) -> Held<K> {
-        let Some(recurrence) = held.rest.clone() else { return Held { due: NEVER_DUE, ..held } };
-        let ahead = Ahead { until: self.farther(), now: self.now };
-        let (most, mut own_steps) = (most_runs(held.places.len()), Steps::new(EXPANDING));
+    fn expand_again(&mut self, slot: u32, held: HeldBooking<K>, steps: &mut Steps) -> HeldBooking<K> {
+        let Some(recurrence) = held.rest.clone() else { return HeldBooking { due: NEVER_DUE, ..held } };
+        let ahead = LookAhead { until: self.expand_until(), now: self.now };
+        let (most, mut own_steps) = (most_runs(held.needs.len()), Steps::new(EXPANDING));
         let own = Expanded::in_room(Vec::new(), &recurrence, held.buffers, ahead, most, &mut own_steps);
         steps.take((EXPANDING - own_steps.left()) as usize);
-        let (rest, upto, due) = self.fill(slot, &held.places, held.buffers, &recurrence, &own, held.due);
-        Held { rest, upto, due, ..held }
+        let (rest, upto, due) = self.fill_slot(slot, &held.needs, held.buffers, &recurrence, &own, held.due);
+        HeldBooking { rest, upto, due, ..held }
     }
 
     /// Whether all that is held is held up to the horizon.
@@ -218,8 +218,8 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
     }
 
     /// What is looked at now.
-    pub fn ahead(&self) -> Ahead {
-        Ahead { now: self.now, until: self.until() }
+    pub fn ahead(&self) -> LookAhead {
+        LookAhead { now: self.now, until: self.until() }
     }
 
     /// Occurrences that start from here on are not looked at.
@@ -231,69 +231,70 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         self.slots.find(key, |slot| self.held[slot as usize].as_ref().is_some_and(|held| held.key == *key))
     }
 
-    pub(crate) fn number(&self, name: &R) -> Option<u32> {
-        self.by_name.find(name, |number| self.places[number as usize].name == *name)
+    pub(crate) fn find_number(&self, name: &R) -> Option<u32> {
+        self.by_name.find(name, |number| self.needs[number as usize].name == *name)
     }
 
-    pub(crate) fn find(&self, name: &R) -> Option<&Place<R>> {
-        self.number(name).map(|number| &self.places[number as usize])
+    pub(crate) fn find(&self, name: &R) -> Option<&NeedIndex<R>> {
+        self.find_number(name).map(|number| &self.needs[number as usize])
     }
 
     /// Takes the places of what `booking` needs for it; there may be none of it yet.
-    fn take(&mut self, booking: &Booking<R>) -> Needed {
+    fn take_needs(&mut self, booking: &Booking<R>) -> NeedNumbers {
         let mut take = |name| {
-            let number = self.place(name);
-            self.places[number as usize].bookings += 1;
+            let number = self.number_or_new(name);
+            self.needs[number as usize].bookings += 1;
             number
         };
         match &booking.needs[..] {
-            [name] => Needed::One(take(name)),
-            names => Needed::Many(names.iter().map(take).collect()),
+            [name] => NeedNumbers::One(take(name)),
+            names => NeedNumbers::Many(names.iter().map(take).collect()),
         }
     }
 
     /// Gives places back that one booking took.
-    fn release(&mut self, places: &[u32]) {
-        for number in places {
-            self.places[*number as usize].bookings -= 1;
+    fn release_needs(&mut self, needs: &[u32]) {
+        for number in needs {
+            self.needs[*number as usize].bookings -= 1;
             self.drop_unused(*number);
         }
     }
 
-    fn place(&mut self, name: &R) -> u32 {
-        if let Some(number) = self.number(name) {
+    fn number_or_new(&mut self, name: &R) -> u32 {
+        if let Some(number) = self.find_number(name) {
             return number;
         }
-        let place = Place::new(name.clone());
-        let number = self.unused.pop().unwrap_or(self.places.len() as u32);
-        if number as usize == self.places.len() {
-            self.places.push(place);
+        let need = NeedIndex::new(name.clone());
+        let number = self.vacant_needs.pop().unwrap_or(self.needs.len() as u32);
+        if number as usize == self.needs.len() {
+            self.needs.push(need);
         } else {
-            self.places[number as usize] = place;
+            self.needs[number as usize] = need;
         }
         self.by_name.insert(name, number);
         number
     }
 
     fn drop_unused(&mut self, number: u32) {
-        let place = &mut self.places[number as usize];
-        if place.bookings == 0 && place.capacity == 1 && self.by_name.remove(&place.name, number) {
-            (place.singles, place.repeated) = (Vec::new(), None);
-            self.unused.push(number);
+        let need = &mut self.needs[number as usize];
+        if need.bookings == 0 && need.capacity == 1 && self.by_name.remove(&need.name, number) {
+            (need.singles, need.repeated) = (Vec::new(), None);
+            self.vacant_needs.push(number);
         }
     }
 
     /// How far to expand a booking that is to be held: a sixteenth of the horizon more, up to twice that, another each
     /// time.
-    fn farther(&mut self) -> i64 {
+    fn expand_until(&mut self) -> i64 {
         let slack = self.horizon / 16 + DAY;
-        self.turn = self.turn.wrapping_add(0x9E37_79B9);
-        self.until() + slack + i64::from(self.turn >> 16) * slack / 65_536
+        self.stagger = self.stagger.wrapping_add(0x9E37_79B9);
+        self.until() + slack + i64::from(self.stagger >> 16) * slack / 65_536
     }
 
     /// Expands a booking that is to be held.
     fn expand(&mut self, booking: &Booking<R>) -> Expanded {
-        let (room, ahead) = (mem::take(&mut self.room), Ahead { until: self.farther(), now: self.now });
+        let (room, ahead) =
+            (mem::take(&mut self.room), LookAhead { until: self.expand_until(), now: self.now });
         let (most, mut steps) = (most_runs(booking.needs.len()), Steps::new(EXPANDING));
         Expanded::in_room(room, &booking.recurrence, booking.buffers, ahead, most, &mut steps)
     }
@@ -304,33 +305,40 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         self.room.shrink_to(KEPT_ROOM);
     }
 
-    fn hold(&mut self, key: K, before: Option<u32>, booking: &Booking<R>, places: Needed, own: &Expanded) {
+    fn hold(
+        &mut self,
+        key: K,
+        before: Option<u32>,
+        booking: &Booking<R>,
+        needs: NeedNumbers,
+        own: &Expanded,
+    ) {
         let slot = before.or_else(|| self.vacant.pop()).unwrap_or(self.held.len() as u32);
         let held = before.and_then(|slot| self.held[slot as usize].take());
         if let Some(held) = &held {
-            self.empty(slot, held);
+            self.clear_slot(slot, held);
         }
         let due = held.as_ref().map_or(NEVER_DUE, |held| held.due);
-        let (rest, upto, due) = self.fill(slot, &places, booking.buffers, &booking.recurrence, own, due);
+        let (rest, upto, due) = self.fill_slot(slot, &needs, booking.buffers, &booking.recurrence, own, due);
         if before.is_none() {
             self.slots.insert(&key, slot);
         }
-        let now_held = Some(Held { key, places, buffers: booking.buffers, rest, upto, due });
+        let now_held = Some(HeldBooking { key, needs, buffers: booking.buffers, rest, upto, due });
         match self.held.get_mut(slot as usize) {
-            Some(place) => *place = now_held,
+            Some(entry) => *entry = now_held,
             None => self.held.push(now_held),
         }
         if let Some(held) = held {
-            self.release(&held.places);
+            self.release_needs(&held.needs);
         }
     }
 
     /// Enters what a booking holds. Gives what is to be known of it: what is not held, up to
     /// when all is, and the day on which it is due.
-    fn fill(
+    fn fill_slot(
         &mut self,
         slot: u32,
-        places: &[u32],
+        needs: &[u32],
         buffers: Buffers,
         recurrence: &Arc<Recurrence>,
         own: &Expanded,
@@ -353,27 +361,27 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         let few = own.spans.len() < SHORT_RUN as usize;
         let found = if few { Vec::new() } else { runs(&own.spans).0 };
         let singles = if few { &own.spans[..] } else { &[] };
-        for number in places {
-            let place = &mut self.places[*number as usize];
-            place.lead = place.lead.max(buffers.before);
-            place.reach = place.reach.max(reach);
+        for number in needs {
+            let need = &mut self.needs[*number as usize];
+            need.lead = need.lead.max(buffers.before);
+            need.reach = need.reach.max(reach);
             if rest.is_some() {
-                place.repeated.get_or_insert_default().endless.push(slot);
+                need.repeated.get_or_insert_default().endless.push(slot);
             }
-            place.enter(slot, singles, &found);
+            need.enter(slot, singles, &found);
         }
         (rest, upto, due)
     }
 
     /// Takes out what a booking holds.
-    fn empty(&mut self, slot: u32, held: &Held<K>) {
+    fn clear_slot(&mut self, slot: u32, held: &HeldBooking<K>) {
         self.short.retain(|other| *other != slot);
-        for number in held.places.iter() {
-            let place = &mut self.places[*number as usize];
-            place.singles.retain(|single| single.slot != slot);
-            if let Some(repeated) = &mut place.repeated {
+        for number in held.needs.iter() {
+            let need = &mut self.needs[*number as usize];
+            need.singles.retain(|single| single.slot != slot);
+            if let Some(repeated) = &mut need.repeated {
                 repeated.endless.retain(|other| *other != slot);
-                repeated.series.retain(|series| series.slot != slot);
+                repeated.runs.retain(|series| series.slot != slot);
             }
         }
     }

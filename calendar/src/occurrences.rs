@@ -7,16 +7,16 @@ use jiff::civil::DateTime;
 use jiff::tz::{AmbiguousOffset, TimeZone};
 
 use crate::days::DAY;
-use crate::recurrence::{Found, Recurrence};
-use crate::series::{Moments, Part};
+use crate::recurrence::{RawOccurrence, Recurrence};
+use crate::segment::{Moments, RuleSegment};
 use crate::spec::{Length, MAX_OVERRIDE_STEPS};
 use crate::steps::Steps;
-use crate::zone::{Moment, Turn, Zone, ceil_second, civil, floor_second, timestamp};
+use crate::zone::{FoldSide, Moment, Zone, ceil_second, civil, floor_second, timestamp};
 
 /// Times in a row that `except_rules` may take out before a search ends.
 const MAX_EXCEPTED: u32 = 100_000;
 
-/// What it counts as to begin with one part of a recurrence, in steps.
+/// What it counts as to begin with one segment of a recurrence, in steps.
 const EACH_PART: usize = 10;
 
 /// One occurrence. Half open: `end` is not part of it.
@@ -55,8 +55,8 @@ impl Occurrence {
 #[derive(Debug)]
 pub struct Occurrences<'a> {
     recurrence: &'a Recurrence,
-    sources: Vec<Source<'a>>,
-    singles: &'a [Found],
+    sources: Vec<SegmentCursor<'a>>,
+    singles: &'a [RawOccurrence],
     /// There is one source and nothing else, so nothing is merged.
     alone: bool,
     after: i64,
@@ -65,17 +65,17 @@ pub struct Occurrences<'a> {
 }
 
 #[derive(Debug)]
-struct Source<'a> {
-    part: &'a Part,
+struct SegmentCursor<'a> {
+    segment: &'a RuleSegment,
     next: Option<Moment>,
     moments: Moments<'a>,
 }
 
-impl Source<'_> {
+impl SegmentCursor<'_> {
     #[inline]
-    fn found(&self, zone: &Zone, moment: Moment) -> Found {
-        let wall = self.part.wall(zone, moment);
-        Found { moment, wall, length: self.part.length, own: false, fixed: false }
+    fn found(&self, zone: &Zone, moment: Moment) -> RawOccurrence {
+        let wall = self.segment.wall(zone, moment);
+        RawOccurrence { moment, wall, length: self.segment.length, own_length: false, is_override: false }
     }
 }
 
@@ -104,7 +104,7 @@ impl Recurrence {
         let mut bound = ceil_second(t);
         for _ in 0..MAX_EXCEPTED {
             let single = self.singles[..self.singles.partition_point(|it| it.moment.at < bound)].last();
-            let of_rules = self.parts.iter().filter_map(|part| part.before(&self.zone, bound));
+            let of_rules = self.segments.iter().filter_map(|segment| segment.last_before(&self.zone, bound));
             let last = of_rules.chain(single.map(|it| it.moment)).max_by_key(|moment| moment.at)?;
             // Another on the same instant may stand where this one is excepted.
             let same = self.occurrences_from(last.at).next().filter(|it| it.start.as_second() == last.at);
@@ -133,27 +133,27 @@ impl Recurrence {
         let mut steps = Steps::new(MAX_OVERRIDE_STEPS);
         let found = self.find_local(
             crate::zone::local_seconds(local),
-            Turn::second_if(id.ends_with("/2")),
+            FoldSide::second_if(id.ends_with("/2")),
             &mut steps,
         )?;
         Some(self.occurrence(&found))
     }
 
     /// None too when the steps don't suffice; then none is left.
-    pub(crate) fn find_local(&self, local: i64, turn: Turn, steps: &mut Steps) -> Option<Found> {
-        let named = |it: &Found| it.moment.local == local && it.moment.turn == turn;
-        let moved = self.singles.iter().find(|it| it.fixed && named(it));
+    pub(crate) fn find_local(&self, local: i64, side: FoldSide, steps: &mut Steps) -> Option<RawOccurrence> {
+        let named = |it: &RawOccurrence| it.moment.local == local && it.moment.side == side;
+        let moved = self.singles.iter().find(|it| it.is_override && named(it));
         if moved.is_some() {
             return moved.copied();
         }
         let resolved = self.zone.resolve(local);
-        let mut shifts: Vec<i64> = self.parts.iter().map(|part| part.shift).chain([0]).collect();
+        let mut shifts: Vec<i64> = self.segments.iter().map(|segment| segment.shift).chain([0]).collect();
         shifts.sort_unstable_by_key(|shift| (shift.abs(), *shift));
         shifts.dedup();
         shifts.into_iter().find_map(|shift| {
             // A shift on the local clock is, in instants, at most a change of the clocks off.
             let margin = if shift == 0 { 0 } else { DAY };
-            if !steps.take(EACH_PART * self.parts.len()) {
+            if !steps.take(EACH_PART * self.segments.len()) {
                 return None;
             }
             let mut near = self.occurrences_from(resolved.low.saturating_add(shift - margin));
@@ -163,16 +163,16 @@ impl Recurrence {
         })
     }
 
-    pub(crate) fn occurrences_from(&self, at: i64) -> Occurrences<'_> {
+    pub(crate) fn occurrences_from<'a>(&'a self, at: i64) -> Occurrences<'a> {
         let singles = &self.singles[self.singles.partition_point(|it| it.moment.at < at)..];
-        let alone = self.parts.len() == 1 && singles.is_empty();
-        let source = |part| {
-            let mut moments = Part::from(part, &self.zone, at);
-            Source { part, next: if alone { None } else { moments.next() }, moments }
+        let alone = self.segments.len() == 1 && singles.is_empty();
+        let source = |segment: &'a RuleSegment| {
+            let mut moments = segment.moments_from(&self.zone, at);
+            SegmentCursor { segment, next: if alone { None } else { moments.next() }, moments }
         };
         Occurrences {
             recurrence: self,
-            sources: self.parts.iter().map(source).collect(),
+            sources: self.segments.iter().map(source).collect(),
             singles,
             alone,
             after: at.saturating_sub(1),
@@ -195,26 +195,26 @@ impl Recurrence {
     }
 
     #[inline]
-    pub(crate) fn occurrence(&self, found: &Found) -> Occurrence {
+    pub(crate) fn occurrence(&self, found: &RawOccurrence) -> Occurrence {
         let at = found.moment.at;
         Occurrence {
             start: timestamp(at),
             end: timestamp(self.end_of(at, found.wall, found.length)),
             local_start: civil(found.moment.local),
-            repeated: found.moment.turn == Turn::Second,
+            repeated: found.moment.side == FoldSide::Second,
         }
     }
 }
 
 impl Occurrences<'_> {
     #[inline]
-    pub(crate) fn next_found(&mut self) -> Option<Found> {
-        if self.alone && self.recurrence.whole { self.next_plain() } else { self.next_merged() }
+    pub(crate) fn next_found(&mut self) -> Option<RawOccurrence> {
+        if self.alone && self.recurrence.no_exceptions { self.next_plain() } else { self.next_merged() }
     }
 
     /// The next one, and what it cost to find it taken from `steps`. None too when they don't suffice; then none is left.
     #[inline]
-    pub(crate) fn next_found_within(&mut self, steps: &mut Steps) -> Option<Found> {
+    pub(crate) fn next_found_within(&mut self, steps: &mut Steps) -> Option<RawOccurrence> {
         let before = self.work();
         let found = self.next_found();
         let work = self.work().saturating_sub(before) + self.each();
@@ -223,7 +223,7 @@ impl Occurrences<'_> {
 
     /// What a look at one time costs: the least of all sources is looked for, and held against each exception.
     fn each(&self) -> u64 {
-        (self.sources.len().max(1) + 4 * self.recurrence.except_parts.len()) as u64
+        (self.sources.len().max(1) + 4 * self.recurrence.except_segments.len()) as u64
     }
 
     fn work(&self) -> u64 {
@@ -232,7 +232,7 @@ impl Occurrences<'_> {
 
     /// What [`Self::next_merged`] finds where nothing is merged or taken out.
     #[inline]
-    fn next_plain(&mut self) -> Option<Found> {
+    fn next_plain(&mut self) -> Option<RawOccurrence> {
         let source = self.sources.first_mut()?;
         let after = self.after;
         let moment = source.moments.find(|moment| moment.at > after)?;
@@ -240,7 +240,7 @@ impl Occurrences<'_> {
         Some(source.found(&self.recurrence.zone, moment))
     }
 
-    fn next_merged(&mut self) -> Option<Found> {
+    fn next_merged(&mut self) -> Option<RawOccurrence> {
         let (mut excepted, mut by_rule) = (0u64, 0);
         loop {
             let found = self.least()?;
@@ -248,8 +248,8 @@ impl Occurrences<'_> {
                 continue;
             }
             let recurrence = self.recurrence;
-            if recurrence.whole || found.fixed || !recurrence.excepts(found.moment) {
-                if recurrence.whole || !recurrence.excepts_by_rule(&found) {
+            if recurrence.no_exceptions || found.is_override || !recurrence.excepts(found.moment) {
+                if recurrence.no_exceptions || !recurrence.excepts_by_rule(&found) {
                     self.after = found.moment.at;
                     return Some(found);
                 }
@@ -269,14 +269,14 @@ impl Occurrences<'_> {
     }
 
     /// Takes the least of all, excepted or not.
-    fn least(&mut self) -> Option<Found> {
+    fn least(&mut self) -> Option<RawOccurrence> {
         let zone = &self.recurrence.zone;
         if self.alone {
             let source = self.sources.first_mut()?;
             let moment = source.moments.next()?;
             return Some(source.found(zone, moment));
         }
-        let mut least: Option<(&mut Source<'_>, Moment)> = None;
+        let mut least: Option<(&mut SegmentCursor<'_>, Moment)> = None;
         for source in &mut self.sources {
             if let Some(moment) = source.next
                 && least.as_ref().is_none_or(|(_, least)| moment.at < least.at)
@@ -287,7 +287,7 @@ impl Occurrences<'_> {
         if let Some((single, rest)) = self.singles.split_first() {
             // A date's own length counts where a rule has the same instant (RFC 5545, section 3.8.5.2).
             let at = single.moment.at;
-            if least.as_ref().is_none_or(|(_, least)| at < least.at || at == least.at && single.own) {
+            if least.as_ref().is_none_or(|(_, least)| at < least.at || at == least.at && single.own_length) {
                 self.singles = rest;
                 return Some(*single);
             }

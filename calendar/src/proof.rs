@@ -15,7 +15,7 @@ use jiff::tz::TimeZone;
 use crate::days::{DAY, day_number};
 use crate::local::LocalSeries;
 use crate::recurrence::Recurrence;
-use crate::rule::{End, Frequency, OrdinalDay, Rule};
+use crate::rule::{End, Frequency, OrdinalDay, RecurrenceRule};
 use crate::spans::{Buffers, gcd, meets_in_phase};
 use crate::spec::Length;
 use crate::zone::{local_seconds, timestamp};
@@ -28,11 +28,11 @@ const LAST_CHANGE_YEAR: i32 = 2490;
 
 /// All the starts that a series may have, from some instant on.
 #[derive(Debug)]
-pub(crate) struct Pattern {
+pub(crate) struct StartPattern {
     /// After which the starts repeat, in seconds of the local clock, or of real time.
     period: i64,
     phases: Vec<i64>,
-    clock: Clock,
+    clock: PatternClock,
     length: i64,
     buffers: Buffers,
     all_day: bool,
@@ -40,7 +40,7 @@ pub(crate) struct Pattern {
 
 /// What a pattern's starts are read on.
 #[derive(Debug)]
-struct Clock {
+struct PatternClock {
     /// Empty for real time.
     zone: String,
     offsets: BTreeSet<i64>,
@@ -48,11 +48,11 @@ struct Clock {
     changes: BTreeSet<i64>,
 }
 
-impl Pattern {
+impl StartPattern {
     /// The pattern of what a series does from `from` on. None where it has none, or too large a one.
     pub(crate) fn new(recurrence: &Recurrence, buffers: Buffers, from: i64) -> Option<Self> {
-        // Several rules, and overrides of all that follows, are parts.
-        let ([rule], [_]) = (recurrence.rules(), &recurrence.parts[..]) else { return None };
+        // Several rules, and overrides of all that follows, are segments.
+        let ([rule], [_]) = (recurrence.rules(), &recurrence.segments[..]) else { return None };
         let Length { days, seconds } = recurrence.length;
         if days > 0 && !recurrence.is_all_day() {
             // How long such days last depends on where in the year they are.
@@ -68,18 +68,18 @@ impl Pattern {
         let start = local_seconds(recurrence.start());
         let (period, phases, clock) = if rule.frequency.is_sub_daily() {
             let at = recurrence.zone.resolve(start).first?.at;
-            (real_period(rule)?, vec![at], Clock::real())
+            (real_period(rule)?, vec![at], PatternClock::real_time())
         } else {
-            let rule = widened(rule);
+            let rule = widen(rule);
             let period = match rule.frequency {
                 Frequency::Daily if rule.days.is_empty() => DAY * i64::from(rule.interval),
                 Frequency::Daily => WEEK * i64::from(rule.interval) / gcd(7, rule.interval.into()),
                 _ => WEEK * i64::from(rule.interval),
             };
             let series = LocalSeries::new(&rule, start);
-            let starts = series.from(start).take_while(|local| *local < start + period);
+            let starts = series.iter_from(start).take_while(|local| *local < start + period);
             let phases: Vec<i64> = starts.take(MAX_PHASES + 1).collect();
-            (period, phases, Clock::of(recurrence, from))
+            (period, phases, PatternClock::new(recurrence, from))
         };
         let all_day = recurrence.is_all_day();
         let fits = phases.len() <= MAX_PHASES;
@@ -132,19 +132,19 @@ impl Pattern {
     }
 }
 
-impl Clock {
-    fn real() -> Self {
+impl PatternClock {
+    fn real_time() -> Self {
         Self { zone: String::new(), offsets: BTreeSet::from([0]), changes: BTreeSet::new() }
     }
 
-    fn of(recurrence: &Recurrence, from: i64) -> Self {
+    fn new(recurrence: &Recurrence, from: i64) -> Self {
         let zone = recurrence.time_zone().to_owned();
         let mut clock = Self {
             offsets: BTreeSet::from([recurrence.zone.offset_at(from)]),
             changes: BTreeSet::new(),
             zone,
         };
-        for (change, last) in changes(&clock.zone, recurrence.zone()).iter() {
+        for (change, last) in last_changes(&clock.zone, recurrence.zone()).iter() {
             if *last > from {
                 clock.offsets.insert(change.after);
                 clock.changes.insert(change.into_week);
@@ -161,16 +161,16 @@ impl Clock {
 
 /// A change of a zone's clock, as it comes again and again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Change {
+struct WeeklyChange {
     into_week: i64,
     after: i64,
 }
 
-type Changes = BTreeMap<Change, i64>;
+type LastChanges = BTreeMap<WeeklyChange, i64>;
 
 /// The changes of a zone since 1970, and when each comes for the last time. Found once.
-fn changes(name: &str, zone: &TimeZone) -> Arc<Changes> {
-    static FOUND: OnceLock<Mutex<HashMap<String, Arc<Changes>>>> = OnceLock::new();
+fn last_changes(name: &str, zone: &TimeZone) -> Arc<LastChanges> {
+    static FOUND: OnceLock<Mutex<HashMap<String, Arc<LastChanges>>>> = OnceLock::new();
     let mut found = FOUND.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(changes) = found.get(name) {
         return Arc::clone(changes);
@@ -184,7 +184,7 @@ fn changes(name: &str, zone: &TimeZone) -> Arc<Changes> {
             break;
         }
         if after != before {
-            changes.insert(Change { into_week: (at + before).rem_euclid(WEEK), after }, at);
+            changes.insert(WeeklyChange { into_week: (at + before).rem_euclid(WEEK), after }, at);
         }
         before = after;
     }
@@ -194,7 +194,7 @@ fn changes(name: &str, zone: &TimeZone) -> Arc<Changes> {
 }
 
 /// How far apart the starts of a rule that counts in real time are, where that is all there is to it.
-fn real_period(rule: &Rule) -> Option<i64> {
+fn real_period(rule: &RecurrenceRule) -> Option<i64> {
     let plain = match rule.frequency {
         Frequency::Hourly => rule.minutes == 0 && rule.seconds == 0,
         Frequency::Minutely => rule.seconds == 0,
@@ -209,8 +209,8 @@ fn real_period(rule: &Rule) -> Option<i64> {
 }
 
 /// A rule that has all the starts of `rule`, and repeats after some weeks: DAILY or WEEKLY, without what takes away.
-fn widened(rule: &Rule) -> Rule {
-    let mut wide = Rule {
+fn widen(rule: &RecurrenceRule) -> RecurrenceRule {
+    let mut wide = RecurrenceRule {
         end: End::Never,
         months: 0,
         weeks: Vec::new(),

@@ -3,42 +3,42 @@
 use jiff::civil::DateTime;
 
 use crate::days::DAY;
-use crate::rule::Rule;
-use crate::series::Part;
-use crate::spec::{Length, When};
-use crate::zone::{Dst, Moment, Turn, Zone, civil};
+use crate::rule::RecurrenceRule;
+use crate::segment::RuleSegment;
+use crate::spec::{Length, SpecTime};
+use crate::zone::{Dst, FoldSide, Moment, Zone, civil};
 
 /// An occurrence before its end is worked out.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Found {
+pub(crate) struct RawOccurrence {
     pub(crate) moment: Moment,
     /// Where it begins on the local clock; its name may say otherwise where it was moved.
     pub(crate) wall: i64,
     pub(crate) length: Length,
     /// It says its length itself.
-    pub(crate) own: bool,
+    pub(crate) own_length: bool,
     /// An override put it there: exceptions are behind it.
-    pub(crate) fixed: bool,
+    pub(crate) is_override: bool,
 }
 
 /// When something happens (RFC 5545, section 3.8.5). It happens at least once.
 #[derive(Debug, Clone)]
 pub struct Recurrence {
     pub(crate) start: i64,
-    pub(crate) rules: Vec<Rule>,
+    pub(crate) rules: Vec<RecurrenceRule>,
     pub(crate) zone: Zone,
     pub(crate) length: Length,
-    pub(crate) parts: Vec<Part>,
+    pub(crate) segments: Vec<RuleSegment>,
     /// Moments beside the rules, ascending.
-    pub(crate) singles: Vec<Found>,
+    pub(crate) singles: Vec<RawOccurrence>,
     pub(crate) except_days: Vec<i64>,
     pub(crate) except_locals: Vec<i64>,
     pub(crate) except_instants: Vec<i64>,
-    pub(crate) except_parts: Vec<Part>,
+    pub(crate) except_segments: Vec<RuleSegment>,
     /// Names of occurrences that are elsewhere, or nowhere.
-    pub(crate) replaced: Vec<(i64, Turn)>,
+    pub(crate) replaced: Vec<(i64, FoldSide)>,
     /// Nothing takes anything out.
-    pub(crate) whole: bool,
+    pub(crate) no_exceptions: bool,
     /// No occurrence lasts longer than these seconds.
     pub(crate) reach: i64,
 }
@@ -65,7 +65,7 @@ impl Recurrence {
     }
 
     /// The rules, the first one first.
-    pub fn rules(&self) -> &[Rule] {
+    pub fn rules(&self) -> &[RecurrenceRule] {
         &self.rules
     }
 
@@ -77,27 +77,27 @@ impl Recurrence {
     /// Without the occurrences that an override of one put where they are. They are not where they were either.
     pub(crate) fn without_moved(&self) -> Self {
         let mut rest = self.clone();
-        rest.singles.retain(|it| !it.fixed);
+        rest.singles.retain(|it| !it.is_override);
         rest
     }
 
     pub(crate) fn excepts(&self, moment: Moment) -> bool {
-        let name = (moment.local, moment.turn);
+        let name = (moment.local, moment.side);
         self.except_locals.binary_search(&moment.local).is_ok()
             || self.except_instants.binary_search(&moment.at).is_ok()
             || self.replaced.binary_search(&name).is_ok()
             || self.excepts_day(moment)
     }
 
-    pub(crate) fn excepts_by_rule(&self, found: &Found) -> bool {
-        !found.fixed && self.except_parts.iter().any(|part| part.has(found.moment))
+    pub(crate) fn excepts_by_rule(&self, found: &RawOccurrence) -> bool {
+        !found.is_override && self.except_segments.iter().any(|segment| segment.contains(found.moment))
     }
 
     /// Whether the rest of the moment's day can't have an occurrence.
     pub(crate) fn may_step_over(&self, moment: Moment) -> bool {
         self.excepts_day(moment)
-            && self.parts.iter().all(|part| part.shift == 0)
-            && self.singles.iter().all(|it| !it.fixed)
+            && self.segments.iter().all(|segment| segment.shift == 0)
+            && self.singles.iter().all(|it| !it.is_override)
     }
 
     fn excepts_day(&self, moment: Moment) -> bool {
@@ -110,14 +110,14 @@ impl Recurrence {
     }
 
     /// An instant as a time or date of this recurrence names it; a date is that of the start's time of day.
-    pub(crate) fn moments(&self, when: When) -> impl Iterator<Item = Moment> + use<> {
+    pub(crate) fn moments(&self, when: SpecTime) -> impl Iterator<Item = Moment> + use<> {
         let local = match when {
-            When::Day(midnight) => self.at_start_time(midnight),
-            When::Local(local) => local,
-            When::Instant(at) => {
+            SpecTime::Day(midnight) => self.at_start_time(midnight),
+            SpecTime::Local(local) => local,
+            SpecTime::Instant(at) => {
                 let local = self.zone.local_of(at);
-                let turn = Turn::second_if(self.zone.resolve(local).low < at);
-                return [Some(Moment { at, local, turn }), None].into_iter().flatten();
+                let side = FoldSide::second_if(self.zone.resolve(local).low < at);
+                return [Some(Moment { at, local, side }), None].into_iter().flatten();
             }
         };
         let resolved = self.zone.resolve(local);

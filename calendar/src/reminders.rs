@@ -72,11 +72,11 @@ impl Reminder {
         if before.as_secs() % 60 != 0 || before.subsec_nanos() != 0 {
             return Err(ReminderError::Seconds);
         }
-        Self::of(ReminderTime::Before { before_minutes: before.as_secs() / 60 })
+        Self::from_time(ReminderTime::Before { before_minutes: before.as_secs() / 60 })
     }
 
     /// A reminder at that time, without delay.
-    pub fn of(time: ReminderTime) -> Result<Self, ReminderError> {
+    pub fn from_time(time: ReminderTime) -> Result<Self, ReminderError> {
         match time {
             ReminderTime::Before { before_minutes } => {
                 if before_minutes.unsigned_abs() > MAX_BEFORE.as_mins().unsigned_abs() {
@@ -196,7 +196,7 @@ pub fn due(
     until: Timestamp,
     limit: usize,
 ) -> Vec<DueReminder> {
-    Instants::new(recurrence, reminders, after).take_while(|it| it.due <= until).take(limit).collect()
+    DueReminders::new(recurrence, reminders, after).take_while(|it| it.due <= until).take(limit).collect()
 }
 
 /// The first reminder due after `after` (exclusive).
@@ -205,7 +205,7 @@ pub fn next_reminder(
     reminders: &[Reminder],
     after: Timestamp,
 ) -> Option<DueReminder> {
-    Instants::new(recurrence, reminders, after).next()
+    DueReminders::new(recurrence, reminders, after).next()
 }
 
 /// Parts what fell due up to `now` into what is sent and what is skipped. Anything due after `now` is left out.
@@ -226,7 +226,7 @@ pub fn plan_catch_up(due: Vec<DueReminder>, now: Timestamp, catch_up: CatchUp) -
 }
 
 /// Due reminders without end, in order of time, then of the list.
-pub(crate) struct Instants<'a> {
+pub(crate) struct DueReminders<'a> {
     zone: &'a TimeZone,
     reminders: &'a [Reminder],
     streams: Vec<Peekable<Occurrences<'a>>>,
@@ -234,7 +234,7 @@ pub(crate) struct Instants<'a> {
     after: i64,
 }
 
-impl<'a> Instants<'a> {
+impl<'a> DueReminders<'a> {
     pub(crate) fn new(recurrence: &'a Recurrence, reminders: &'a [Reminder], after: Timestamp) -> Self {
         let after = floor_second(after);
         let from = |reminder: &Reminder| {
@@ -257,7 +257,7 @@ impl<'a> Instants<'a> {
     }
 }
 
-impl Iterator for Instants<'_> {
+impl Iterator for DueReminders<'_> {
     type Item = DueReminder;
 
     fn next(&mut self) -> Option<DueReminder> {

@@ -83,7 +83,7 @@ pub(crate) enum End {
 /// Bounds: INTERVAL 1 to [`MAX_INTERVAL`], COUNT 1 to [`MAX_COUNT`], 2,000 bytes of text, 400 values in a list.
 /// BYSECOND=60 is read as 59, as the RFC asks of systems without leap seconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rule {
+pub struct RecurrenceRule {
     pub(crate) frequency: Frequency,
     pub(crate) interval: u32,
     pub(crate) end: End,
@@ -101,7 +101,7 @@ pub struct Rule {
     pub(crate) week_start: i32,
 }
 
-impl Rule {
+impl RecurrenceRule {
     /// FREQ.
     pub fn frequency(&self) -> Frequency {
         self.frequency
@@ -142,7 +142,7 @@ fn bits(mask: u64) -> impl Iterator<Item = i32> {
     (0..64).filter(move |bit| mask >> bit & 1 == 1)
 }
 
-impl fmt::Display for Rule {
+impl fmt::Display for RecurrenceRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let list = |f: &mut fmt::Formatter<'_>, name: &str, values: &mut dyn Iterator<Item = i32>| {
             for (index, value) in values.enumerate() {

@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::days::DAY;
-use crate::parse::RuleError;
+use crate::rule_parser::RruleError;
 use crate::zone::{Dst, local_seconds};
 
 /// The longest duration of an occurrence: 366 days.
@@ -111,7 +111,7 @@ pub enum RecurrenceError {
     AllDayDuration,
     /// The rule's text is wrong.
     #[error(transparent)]
-    Rule(#[from] RuleError),
+    Rule(#[from] RruleError),
     /// A rule shorter than DAILY on an all-day start.
     #[error(
         "rrule: a start that is a date allows FREQ=DAILY, WEEKLY, MONTHLY or YEARLY; give start a time, such as \
@@ -192,17 +192,17 @@ impl Length {
         let Some(duration) = duration else {
             return match (all_day, days) {
                 (true, 0) => Ok(Self { days: 1, seconds: 0 }),
-                _ => Self { days: days.into(), seconds: 0 }.held(all_day).ok_or(refused),
+                _ => Self { days: days.into(), seconds: 0 }.checked(all_day).ok_or(refused),
             };
         };
         if duration.subsec_nanos() != 0 || duration.is_negative() || duration > MAX_DURATION {
             return Err(refused);
         }
-        Self { days: days.into(), seconds: duration.as_secs() }.held(all_day).ok_or(refused)
+        Self { days: days.into(), seconds: duration.as_secs() }.checked(all_day).ok_or(refused)
     }
 
     /// Within the bounds; all-day ones in days alone.
-    pub(crate) fn held(mut self, all_day: bool) -> Option<Self> {
+    pub(crate) fn checked(mut self, all_day: bool) -> Option<Self> {
         if all_day {
             self.days += i32::try_from(self.seconds / DAY).ok()?;
             self.seconds %= DAY;
@@ -240,13 +240,13 @@ impl Length {
             units = &units[place + 1..];
             rest = &rest[digits + 1..];
         }
-        length.held(all_day)
+        length.checked(all_day)
     }
 }
 
 /// A date or date-time as a user writes it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum When {
+pub(crate) enum SpecTime {
     Day(i64),
     Local(i64),
     Instant(i64),
@@ -254,13 +254,13 @@ pub(crate) enum When {
 
 /// What stands behind the `/` of a period.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Till {
+pub(crate) enum PeriodEnd {
     Length(Length),
-    End(When),
+    End(SpecTime),
 }
 
 /// Reads a list; with each value comes the error to give should it not fit after all.
-pub(crate) fn read_all<'a>(
+pub(crate) fn read_list<'a>(
     list: &'static str,
     texts: &'a [String],
     allowed: &'static str,
@@ -272,34 +272,34 @@ pub(crate) fn read_all<'a>(
 }
 
 /// `2026-01-05`, `2026-01-05T10:00:00` or `2026-01-05T10:00:00Z`; nothing else that jiff would take.
-pub(crate) fn read(text: &str) -> Option<When> {
+pub(crate) fn read_time(text: &str) -> Option<SpecTime> {
     match text.len() {
         10 => {
             let date: Date = text.parse().ok()?;
-            Some(When::Day(local_seconds(date.to_datetime(jiff::civil::Time::midnight()))))
+            Some(SpecTime::Day(local_seconds(date.to_datetime(jiff::civil::Time::midnight()))))
         }
         19 if text.as_bytes()[10] == b'T' => {
             let time: DateTime = text.parse().ok()?;
-            Some(When::Local(local_seconds(time)))
+            Some(SpecTime::Local(local_seconds(time)))
         }
         20 if text.as_bytes()[10] == b'T' && text.ends_with('Z') => {
             let at: Timestamp = text.parse().ok()?;
-            Some(When::Instant(at.as_second()))
+            Some(SpecTime::Instant(at.as_second()))
         }
         _ => None,
     }
 }
 
 /// A time, or a time, `/` and an end or a duration.
-pub(crate) fn read_period(text: &str, all_day: bool) -> Option<(When, Option<Till>)> {
+pub(crate) fn read_period(text: &str, all_day: bool) -> Option<(SpecTime, Option<PeriodEnd>)> {
     let Some((from, till)) = text.split_once('/') else {
-        return Some((read(text)?, None));
+        return Some((read_time(text)?, None));
     };
     let till = match Length::read(till, all_day) {
-        Some(length) => Till::Length(length),
-        None => Till::End(read(till)?),
+        Some(length) => PeriodEnd::Length(length),
+        None => PeriodEnd::End(read_time(till)?),
     };
-    Some((read(from)?, Some(till)))
+    Some((read_time(from)?, Some(till)))
 }
 
 pub(crate) fn short(text: &str) -> String {

@@ -11,9 +11,9 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 
 use crate::conflict::Booking;
-use crate::free::{Answer, FreeTime, Looked, Search, Stretch};
+use crate::free::{FreeTime, FreeTimes, Search, SearchExtent, Stretch};
+use crate::free_time_query::{BREAK, EVER, FreeTimeQuery, SearchControl, free_time, merge};
 use crate::occupancy::Occupancy;
-use crate::question::{BREAK, EVER, Question, Taken, free_time, merge};
 use crate::spans::Span;
 use crate::steps::Steps;
 use crate::zone::{self, timestamp};
@@ -131,7 +131,7 @@ impl Ranking for NearestInHours {
 }
 
 impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
-    /// What [`Question::suggest`] finds for `booking`, whose is `key`.
+    /// What [`FreeTimeQuery::suggest`] finds for `booking`, whose is `key`.
     pub fn suggest(
         &self,
         key: &K,
@@ -140,8 +140,8 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         people: &BTreeMap<R, WorkingHours>,
         ranking: &dyn Ranking,
         steps: &mut Steps,
-    ) -> Answer<Candidate> {
-        let mut question = Question::new(booking.clone(), *search, self.ahead(), steps);
+    ) -> FreeTimes<Candidate> {
+        let mut question = FreeTimeQuery::new(booking.clone(), *search, self.ahead(), steps);
         for name in question.names(people) {
             self.copy(&mut question, key, &name, steps);
         }
@@ -149,14 +149,14 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
     }
 }
 
-impl<R: Clone + Ord + Hash> Question<R> {
+impl<R: Clone + Ord + Hash> FreeTimeQuery<R> {
     /// Whom and what it is about: what holds these is to be copied.
     pub fn names(&self, people: &BTreeMap<R, WorkingHours>) -> Vec<R> {
         let names: BTreeSet<&R> = self.booking.needs.iter().chain(people.keys()).collect();
         names.into_iter().cloned().collect()
     }
 
-    /// The best `search.count` free times, of those within `search.reach` of its own ([`Question::nearest`] says what is
+    /// The best `search.count` free times, of those within `search.reach` of its own ([`FreeTimeQuery::nearest`] says what is
     /// free): 32 in everyone's hours, the nearest, and the 32 nearest others among them. `people` are those whose
     /// hours and breaks count.
     pub fn suggest(
@@ -164,27 +164,27 @@ impl<R: Clone + Ord + Hash> Question<R> {
         people: &BTreeMap<R, WorkingHours>,
         ranking: &dyn Ranking,
         steps: &mut Steps,
-    ) -> Answer<Candidate> {
-        let nothing = Answer { times: Vec::new(), looked: Looked::nowhere() };
-        let Some(judge) = Judge::new(self, people, steps) else { return nothing };
+    ) -> FreeTimes<Candidate> {
+        let nothing = FreeTimes { times: Vec::new(), looked: SearchExtent::nowhere() };
+        let Some(hours) = HoursAndBreaks::new(self, people, steps) else { return nothing };
         let (mut inside, mut outside) = (Vec::new(), Vec::new());
         let mut events = Vec::new();
-        let looked = self.search(&judge.off, steps, |steps, series, shift, is_inside| {
+        let looked = self.for_each_free_move(&hours.off, steps, |steps, series, shift, is_inside| {
             let list = if is_inside { &mut inside } else { &mut outside };
             if list.len() == CONSIDERED {
-                return Taken::More;
+                return SearchControl::Continue;
             }
-            if !steps.take(series.len() * (3 + if is_inside { 0 } else { judge.days.len() })) {
-                return Taken::Spent;
+            if !steps.take(series.len() * (3 + if is_inside { 0 } else { hours.days.len() })) {
+                return SearchControl::OutOfSteps;
             }
             series.events(shift, &mut events);
             list.extend(free_time(shift, &events).map(|time| Candidate {
                 time,
                 occurrences: events.len(),
-                outside_hours: if is_inside { 0 } else { judge.outside_hours(&events) },
-                back_to_back: judge.back_to_back(&events),
+                outside_hours: if is_inside { 0 } else { hours.outside_hours(&events) },
+                back_to_back: hours.back_to_back(&events),
             }));
-            if inside.len() == CONSIDERED { Taken::Enough } else { Taken::More }
+            if inside.len() == CONSIDERED { SearchControl::Done } else { SearchControl::Continue }
         });
         let mut candidates = inside;
         candidates.append(&mut outside);
@@ -192,25 +192,25 @@ impl<R: Clone + Ord + Hash> Question<R> {
         let mut ranked: Vec<(u64, Candidate)> = costs.zip(candidates).collect();
         ranked.sort_by_key(|(cost, candidate)| (*cost, candidate.time.first.start));
         let times = ranked.into_iter().map(|(_, candidate)| candidate).take(self.search.count).collect();
-        Answer { times, looked }
+        FreeTimes { times, looked }
     }
 }
 
 /// What hours and breaks make of events, worked out once for all moves.
-struct Judge {
+struct HoursAndBreaks {
     /// The working time of those who work alike, in order and apart, and how many people they are.
     days: Vec<(Vec<Span>, usize)>,
     /// Time between the hours that all have. An event that does not lie in their hours whole touches some of it.
     off: Vec<Span>,
     /// How many people have another event shortly before an event that begins then.
-    before: Counts,
+    before: OverlapCounts,
     /// How many have one shortly after an event that ends then.
-    after: Counts,
+    after: OverlapCounts,
 }
 
-impl Judge {
+impl HoursAndBreaks {
     fn new<R: Clone + Ord + Hash>(
-        question: &Question<R>,
+        question: &FreeTimeQuery<R>,
         people: &BTreeMap<R, WorkingHours>,
         steps: &mut Steps,
     ) -> Option<Self> {
@@ -227,13 +227,14 @@ impl Judge {
         let mut all: Option<Vec<Span>> = None;
         for (hours, count) in alike {
             let own = hours.days_within(window, steps)?;
-            all = Some(all.map_or_else(|| own.clone(), |all| both(&all, &own)));
+            all = Some(all.map_or_else(|| own.clone(), |all| intersect(&all, &own)));
             days.push((own, count));
         }
         let near = BREAK.as_secs();
         let (mut before, mut after) = (Vec::new(), Vec::new());
         for copied in question.copies.iter().filter(|copied| people.contains_key(&copied.name)) {
-            let mut events: Vec<Span> = copied.holds(question.ahead, steps)?.map(|held| held.event).collect();
+            let mut events: Vec<Span> =
+                copied.events(question.ahead, steps)?.map(|held| held.event).collect();
             let mut ends = events.clone();
             for event in &mut events {
                 *event = Span { start: event.start + 1, end: event.end + near };
@@ -246,12 +247,12 @@ impl Judge {
             before.append(&mut events);
             after.append(&mut ends);
         }
-        let off = all.map_or_else(Vec::new, |all| between(&all));
+        let off = all.map_or_else(Vec::new, |all| gaps(&all));
         (steps.left() > 0).then(|| Self {
             days,
             off,
-            before: Counts::new(&before),
-            after: Counts::new(&after),
+            before: OverlapCounts::new(&before),
+            after: OverlapCounts::new(&after),
         })
     }
 
@@ -271,9 +272,9 @@ impl Judge {
 }
 
 /// In how many of some stretches an instant lies.
-struct Counts(Vec<(i64, usize)>);
+struct OverlapCounts(Vec<(i64, usize)>);
 
-impl Counts {
+impl OverlapCounts {
     fn new(spans: &[Span]) -> Self {
         let mut edges: Vec<(i64, isize)> =
             spans.iter().flat_map(|span| [(span.start, 1), (span.end, -1)]).collect();
@@ -293,7 +294,7 @@ impl Counts {
 }
 
 /// What lies in both of two lists of stretches, each in order and apart.
-fn both(one: &[Span], other: &[Span]) -> Vec<Span> {
+fn intersect(one: &[Span], other: &[Span]) -> Vec<Span> {
     let (mut found, mut a, mut b) = (Vec::new(), 0, 0);
     while let (Some(x), Some(y)) = (one.get(a), other.get(b)) {
         let (start, end) = (x.start.max(y.start), x.end.min(y.end));
@@ -306,7 +307,7 @@ fn both(one: &[Span], other: &[Span]) -> Vec<Span> {
 }
 
 /// What lies between stretches that are in order and apart, and before and after them all.
-fn between(spans: &[Span]) -> Vec<Span> {
+fn gaps(spans: &[Span]) -> Vec<Span> {
     let starts = std::iter::once(-EVER).chain(spans.iter().map(|span| span.end));
     let ends = spans.iter().map(|span| span.start).chain([EVER]);
     starts.zip(ends).map(|(start, end)| Span { start, end }).collect()

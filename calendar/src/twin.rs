@@ -13,7 +13,7 @@ use proptest::sample::{select, subsequence};
 use crate::conflict::{Booking, first_clash};
 use crate::days::DAY;
 use crate::free::Search;
-use crate::moves::Movable;
+use crate::moves::MovableSeries;
 use crate::occupancy::Occupancy;
 use crate::recurrence::Recurrence;
 use crate::spans::Span;
@@ -31,7 +31,7 @@ const NEAR: i64 = 600;
 /// Moves that are free, nearest first, with the events of each.
 fn free(index: &Index, key: u32, booking: &Booking<&'static str>, search: &Search) -> Vec<(i64, Vec<Span>)> {
     let mut steps = Steps::new(u64::MAX);
-    let series = Movable::new(&booking.recurrence, index.ahead(), &mut steps).unwrap();
+    let series = MovableSeries::new(&booking.recurrence, index.ahead(), &mut steps).unwrap();
     let Some(first) = series.first() else { return Vec::new() };
     let grid = if booking.recurrence.is_all_day() { DAY } else { search.grid.as_secs() };
     let reach = search.reach.as_secs();
@@ -39,9 +39,9 @@ fn free(index: &Index, key: u32, booking: &Booking<&'static str>, search: &Searc
         (-reach..=reach).filter(|shift| (first.rem_euclid(DAY) + shift).rem_euclid(grid) == 0).collect();
     shifts.sort_unstable_by_key(|shift| (shift.abs(), *shift));
     let clashes = |event: Span| {
-        booking.needs.iter().filter_map(|name| index.find(name)).any(|place| {
-            let holds = index.holds_between(place, booking.buffers.around(event), Some(&key));
-            first_clash(event, booking.buffers, &holds, place.capacity, |_| false).is_some()
+        booking.needs.iter().filter_map(|name| index.find(name)).any(|need| {
+            let holds = index.held_between(need, booking.buffers.around(event), Some(&key));
+            first_clash(event, booking.buffers, &holds, need.capacity, |_| false).is_some()
         })
     };
     let moved = |shift: i64| {
@@ -77,8 +77,8 @@ fn suggested(
         let uncovered = |event: &Span| people.values().filter(|hours| !covers(hours, *event)).count();
         let outside_hours = events.iter().map(uncovered).sum();
         let busy = |side: Span| {
-            let places = people.keys().filter_map(|name| index.find(name));
-            let holds = places.map(|place| index.holds_between(place, side, Some(&key)));
+            let needs = people.keys().filter_map(|name| index.find(name));
+            let holds = needs.map(|need| index.held_between(need, side, Some(&key)));
             holds
                 .filter(|holds| holds.iter().any(|it| it.event.start < side.end && side.start < it.event.end))
                 .count()
@@ -89,7 +89,7 @@ fn suggested(
                 Span { start: event.end, end: event.end + NEAR },
             ]
         });
-        let time = crate::question::free_time(shift, &events).unwrap();
+        let time = crate::free_time_query::free_time(shift, &events).unwrap();
         let candidate =
             Candidate { time, occurrences: events.len(), outside_hours, back_to_back: sides.map(busy).sum() };
         let list = if outside_hours == 0 { &mut inside } else { &mut outside };
@@ -220,7 +220,7 @@ proptest! {
         let found = index.nearest_free(&99, &booking, &search, &mut Steps::new(u64::MAX));
         let want: Vec<_> = free(&index, 99, &booking, &search)
             .into_iter()
-            .filter_map(|(shift, events)| crate::question::free_time(shift, &events))
+            .filter_map(|(shift, events)| crate::free_time_query::free_time(shift, &events))
             .take(count)
             .collect();
         prop_assert_eq!(&found.times, &want);

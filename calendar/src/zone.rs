@@ -53,12 +53,12 @@ pub struct Dst {
 /// written, and a byte read back as a word costs as much as all the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u64)]
-pub(crate) enum Turn {
+pub(crate) enum FoldSide {
     First,
     Second,
 }
 
-impl Turn {
+impl FoldSide {
     pub(crate) fn second_if(second: bool) -> Self {
         if second { Self::Second } else { Self::First }
     }
@@ -70,7 +70,7 @@ impl Turn {
 pub(crate) struct Moment {
     pub(crate) at: i64,
     pub(crate) local: i64,
-    pub(crate) turn: Turn,
+    pub(crate) side: FoldSide,
 }
 
 /// The instants of one local time. No local time from here on has an instant before `low`, none up to here one
@@ -91,7 +91,7 @@ impl Resolved {
 
 /// A stretch of time with one offset, `from` inclusive, `to` exclusive.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Segment {
+pub(crate) struct OffsetSegment {
     pub(crate) from: i64,
     pub(crate) to: i64,
     pub(crate) offset: i64,
@@ -99,15 +99,15 @@ pub(crate) struct Segment {
 
 /// Local times that no change of the clocks is near: each exists once, with this offset.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Calm {
+pub(crate) struct FixedOffsetRange {
     /// The first, and the end, which is not one.
     low: i64,
     high: i64,
     pub(crate) offset: i64,
 }
 
-impl Calm {
-    pub(crate) fn holds(&self, local: i64) -> bool {
+impl FixedOffsetRange {
+    pub(crate) fn contains(&self, local: i64) -> bool {
         self.low <= local && local < self.high
     }
 
@@ -116,31 +116,31 @@ impl Calm {
         self.high.saturating_sub(1)
     }
 
-    pub(crate) fn holds_instant(&self, at: i64) -> bool {
-        self.holds(at.saturating_add(self.offset))
+    pub(crate) fn contains_instant(&self, at: i64) -> bool {
+        self.contains(at.saturating_add(self.offset))
     }
 }
 
 /// The changes of a zone's clocks, the first being the beginning of time.
 #[derive(Debug)]
-struct Changes {
+struct ZoneChanges {
     /// The instant of each, and the offset from there on.
     list: Vec<(i64, i64)>,
     /// Up to here they are all in the list.
     end: i64,
 }
 
-impl Changes {
+impl ZoneChanges {
     /// Those of a zone, read once and kept: there are a few hundred of zones, and looking changes up costs.
-    fn of(tz: &TimeZone) -> Arc<Self> {
-        static KNOWN: Mutex<Option<HashMap<String, Arc<Changes>>>> = Mutex::new(None);
+    fn cached(tz: &TimeZone) -> Arc<Self> {
+        static KNOWN: Mutex<Option<HashMap<String, Arc<ZoneChanges>>>> = Mutex::new(None);
         let name = tz.iana_name().unwrap_or("UTC").to_owned();
         let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
         let known = known.get_or_insert_default();
-        Arc::clone(known.entry(name).or_insert_with(|| Arc::new(Self::read(tz))))
+        Arc::clone(known.entry(name).or_insert_with(|| Arc::new(Self::collect(tz))))
     }
 
-    fn read(tz: &TimeZone) -> Self {
+    fn collect(tz: &TimeZone) -> Self {
         let offset = |offset: Offset| i64::from(offset.seconds());
         let mut list = vec![(i64::MIN, offset(tz.to_offset(Timestamp::MIN)))];
         for change in tz.following(Timestamp::MIN) {
@@ -171,7 +171,7 @@ impl Changes {
 #[derive(Debug, Clone)]
 pub(crate) struct Zone {
     pub(crate) tz: TimeZone,
-    changes: Arc<Changes>,
+    changes: Arc<ZoneChanges>,
     pub(crate) dst: Dst,
     pub(crate) all_day: bool,
 }
@@ -216,7 +216,7 @@ pub(crate) fn timestamp(seconds: i64) -> Timestamp {
 
 impl Zone {
     pub(crate) fn new(tz: TimeZone, dst: Dst, all_day: bool) -> Self {
-        Self { changes: Changes::of(&tz), tz, dst, all_day }
+        Self { changes: ZoneChanges::cached(&tz), tz, dst, all_day }
     }
 
     pub(crate) fn offset_at(&self, at: i64) -> i64 {
@@ -228,14 +228,14 @@ impl Zone {
     }
 
     /// The stretch of one offset that `at` is in. It may begin late or end early, never the other way round.
-    pub(crate) fn segment(&self, at: i64) -> Segment {
+    pub(crate) fn segment(&self, at: i64) -> OffsetSegment {
         if let Some(((from, offset), to)) = self.changes.around(at) {
-            return Segment { from, to, offset };
+            return OffsetSegment { from, to, offset };
         }
         let t = timestamp(at);
         let from = self.tz.preceding(timestamp(at.saturating_add(1))).next();
         let to = self.tz.following(t).next();
-        Segment {
+        OffsetSegment {
             from: from.map_or(i64::MIN, |change| change.timestamp().as_second()),
             to: to.map_or(i64::MAX, |change| change.timestamp().as_second()),
             offset: i64::from(self.tz.to_offset(t).seconds()),
@@ -245,27 +245,31 @@ impl Zone {
     /// The local times around the instant `at` that no change is near; none of them may be.
     ///
     /// A change moves some local times, by as much as the clocks, and what it moves comes after it.
-    pub(crate) fn calm(&self, at: i64) -> Calm {
-        let Segment { from, to, offset } = self.segment(at);
+    pub(crate) fn fixed_offset_around(&self, at: i64) -> FixedOffsetRange {
+        let OffsetSegment { from, to, offset } = self.segment(at);
         // No change moves the clocks by two days.
         let (mut behind, mut before) = (2 * DAY, 2 * DAY);
         if let Some((earlier, later)) = self.changes.beside(at) {
             behind = (offset - earlier).abs();
             before = (offset - later).max(0);
         }
-        Calm { low: from.saturating_add(offset + behind), high: to.saturating_add(offset - before), offset }
+        FixedOffsetRange {
+            low: from.saturating_add(offset + behind),
+            high: to.saturating_add(offset - before),
+            offset,
+        }
     }
 
     /// The instants of a local time by the policy.
     pub(crate) fn resolve(&self, local: i64) -> Resolved {
-        let moment = |offset: Offset, turn| Moment { at: local - i64::from(offset.seconds()), local, turn };
+        let moment = |offset: Offset, side| Moment { at: local - i64::from(offset.seconds()), local, side };
         match self.tz.to_ambiguous_timestamp(civil(local)).offset() {
             AmbiguousOffset::Unambiguous { offset } => {
-                let only = moment(offset, Turn::First);
+                let only = moment(offset, FoldSide::First);
                 Resolved { low: only.at, high: only.at, first: Some(only), second: None }
             }
             AmbiguousOffset::Fold { before, after } => {
-                let (early, late) = (moment(before, Turn::First), moment(after, Turn::Second));
+                let (early, late) = (moment(before, FoldSide::First), moment(after, FoldSide::Second));
                 let fold = if self.all_day { Fold::First } else { self.dst.fold };
                 let (first, second) = match fold {
                     Fold::First => (Some(early), None),
@@ -275,7 +279,7 @@ impl Zone {
                 Resolved { low: early.at, high: late.at, first, second }
             }
             AmbiguousOffset::Gap { before, after } => {
-                let shifted = moment(before, Turn::First);
+                let shifted = moment(before, FoldSide::First);
                 let low = local - i64::from(after.seconds());
                 let first = if self.all_day { self.first_of_day(shifted) } else { Some(shifted) };
                 let first = match self.dst.gap {

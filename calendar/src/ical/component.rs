@@ -3,7 +3,7 @@
 //! What is not ended is ended where its neighbour begins, and marked; an END of nothing is passed over. Never: one
 //! component that takes another with it.
 
-use super::lines::{self, Bad, Line};
+use super::lines::{self, BadLine, ContentLine};
 
 /// Components inside each other; what is deeper is passed over.
 const MAX_DEPTH: usize = 8;
@@ -19,10 +19,10 @@ pub(super) struct Component {
     pub(super) kind: String,
     /// The line of its BEGIN.
     pub(super) line: u32,
-    pub(super) properties: Vec<Line>,
+    pub(super) properties: Vec<ContentLine>,
     pub(super) children: Vec<Component>,
     /// Lines in it that are no properties, each with the name of the property before it.
-    pub(super) bad: Vec<(Bad, String)>,
+    pub(super) bad: Vec<(BadLine, String)>,
     /// Where it should have ended, if it did not.
     pub(super) open: Option<u32>,
     /// It had more than [`MAX_PROPERTIES`].
@@ -30,18 +30,18 @@ pub(super) struct Component {
 }
 
 impl Component {
-    pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Line> {
+    pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a ContentLine> {
         self.properties.iter().filter(move |line| line.name == name)
     }
 
-    pub(super) fn first(&self, name: &str) -> Option<&Line> {
+    pub(super) fn first(&self, name: &str) -> Option<&ContentLine> {
         self.properties.iter().find(|line| line.name == name)
     }
 }
 
 /// What a file has.
 #[derive(Debug, Default)]
-pub(super) struct File {
+pub(super) struct ParsedFile {
     /// VCALENDARs; components outside any are in one of their own.
     pub(super) calendars: Vec<Component>,
     /// What is wrong outside events: line and words.
@@ -49,8 +49,8 @@ pub(super) struct File {
 }
 
 /// Reads a file.
-pub(super) fn read(bytes: &[u8]) -> File {
-    let mut reader = Reader::default();
+pub(super) fn read(bytes: &[u8]) -> ParsedFile {
+    let mut reader = ComponentParser::default();
     let mut last = 0;
     for line in lines::read(bytes) {
         match line {
@@ -71,8 +71,8 @@ pub(super) fn read(bytes: &[u8]) -> File {
 }
 
 #[derive(Default)]
-struct Reader {
-    file: File,
+struct ComponentParser {
+    file: ParsedFile,
     /// From the outermost.
     open: Vec<Component>,
     count: usize,
@@ -80,8 +80,8 @@ struct Reader {
     skipped: usize,
 }
 
-impl Reader {
-    fn line(&mut self, line: Line) {
+impl ComponentParser {
+    fn line(&mut self, line: ContentLine) {
         match line.name.as_str() {
             "BEGIN" => self.begin(&line),
             "END" => self.end(&line),
@@ -96,7 +96,7 @@ impl Reader {
         }
     }
 
-    fn bad(&mut self, bad: Bad) {
+    fn bad(&mut self, bad: BadLine) {
         match self.open.last_mut() {
             _ if self.skipped > 0 => {}
             Some(component) if component.bad.len() < MAX_PROPERTIES => {
@@ -108,7 +108,7 @@ impl Reader {
         }
     }
 
-    fn begin(&mut self, line: &Line) {
+    fn begin(&mut self, line: &ContentLine) {
         let kind = line.value.trim().to_ascii_uppercase();
         // Neither can be in another of its kind, nor an event in anything but a calendar: the other was not ended.
         let ends_others = match kind.as_str() {
@@ -137,7 +137,7 @@ impl Reader {
         self.open.push(Component { kind, line: line.number, ..Component::default() });
     }
 
-    fn end(&mut self, line: &Line) {
+    fn end(&mut self, line: &ContentLine) {
         if self.skipped > 0 {
             self.skipped -= 1;
             return;

@@ -6,13 +6,13 @@ use jiff::civil::Time;
 
 use super::Remark;
 use super::component::Component;
-use super::lines::Line;
-use super::value::{Length, Span, when};
-use super::when::{Clock, Named, refuse, unreadable, written};
+use super::lines::ContentLine;
+use super::value::{DaysAndSeconds, IcalDuration, when};
+use super::when::{ClockTime, EventClock, refuse, unreadable, written};
 
-impl Clock<'_, '_> {
+impl EventClock<'_, '_> {
     /// How long an event lasts that begins at `start`.
-    pub(super) fn length(&mut self, event: &Component, start: Named) -> Result<Length, Remark> {
+    pub(super) fn length(&mut self, event: &Component, start: ClockTime) -> Result<DaysAndSeconds, Remark> {
         let duration = event.first("DURATION").map(|line| Ok((line, self.duration(line)?))).transpose()?;
         let end = event.first("DTEND").map(|line| Ok((line, self.until(line, start)?))).transpose()?;
         let (line, by_end, by_duration) = match (end, duration) {
@@ -31,8 +31,8 @@ impl Clock<'_, '_> {
         Ok(length)
     }
 
-    fn duration(&self, line: &Line) -> Result<Length, Remark> {
-        let span = Span::read(&line.value).filter(|span| span.total() >= 0);
+    fn duration(&self, line: &ContentLine) -> Result<DaysAndSeconds, Remark> {
+        let span = IcalDuration::read(&line.value).filter(|span| span.total() >= 0);
         let Some(span) = span else {
             return refuse(line, "not allowed; allowed is a length such as PT1H30M or P1D");
         };
@@ -46,8 +46,8 @@ impl Clock<'_, '_> {
     }
 
     /// The length up to DTEND.
-    fn until(&mut self, line: &Line, start: Named) -> Result<Length, Remark> {
-        if let Named::Day(start) = start {
+    fn until(&mut self, line: &ContentLine, start: ClockTime) -> Result<DaysAndSeconds, Remark> {
+        if let ClockTime::Day(start) = start {
             let Some(value) = when(&line.value) else { return refuse(line, unreadable(&line.value)) };
             let (date, time) = written(value);
             let days = start.until(date).map_or(-1, |span| i64::from(span.get_days()));
@@ -66,7 +66,7 @@ impl Clock<'_, '_> {
             return Ok((days.max(1), 0));
         }
         let end = self.read(line, &line.value)?;
-        if let Named::Day(_) = end {
+        if let ClockTime::Day(_) = end {
             return refuse(line, "a date, where DTSTART has a time");
         }
         let Some((start, end)) = self.instant(start).zip(self.instant(end)) else {
@@ -77,11 +77,11 @@ impl Clock<'_, '_> {
     }
 
     /// What a length is from `start` on, in seconds: days end at the same time of day.
-    pub(super) fn seconds(&self, start: Named, (days, seconds): Length) -> i64 {
+    pub(super) fn seconds(&self, start: ClockTime, (days, seconds): DaysAndSeconds) -> i64 {
         let far = || {
-            let Named::Local(local) = start else { return None };
+            let ClockTime::Local(local) = start else { return None };
             let to = local.checked_add(jiff::Span::new().try_days(days).ok()?).ok()?;
-            Some(self.instant(Named::Local(to))?.as_second() - self.instant(start)?.as_second())
+            Some(self.instant(ClockTime::Local(to))?.as_second() - self.instant(start)?.as_second())
         };
         far().unwrap_or(days * 86_400) + seconds
     }

@@ -9,7 +9,7 @@ pub(super) const MAX_LINE: usize = 64 * 1024;
 
 /// One property.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Line {
+pub(super) struct ContentLine {
     /// Where it begins in the file, from 1.
     pub(super) number: u32,
     /// In upper case.
@@ -24,7 +24,7 @@ pub(super) struct Line {
     pub(super) guessed: bool,
 }
 
-impl Line {
+impl ContentLine {
     /// The first value of a parameter.
     pub(super) fn parameter(&self, name: &str) -> Option<&str> {
         let found = self.parameters.iter().find(|(known, _)| known == name);
@@ -39,21 +39,21 @@ impl Line {
 
 /// A line that is no property.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Bad {
+pub(super) struct BadLine {
     pub(super) number: u32,
     /// The beginning of it.
     pub(super) text: String,
 }
 
 /// All lines of a file, in order.
-pub(super) fn read(bytes: &[u8]) -> impl Iterator<Item = Result<Line, Bad>> + '_ {
+pub(super) fn read(bytes: &[u8]) -> impl Iterator<Item = Result<ContentLine, BadLine>> + '_ {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     unfold(bytes).map(|(number, raw)| {
         let cut = raw.len() > MAX_LINE;
         let (text, guessed) = decode(&raw[..raw.len().min(MAX_LINE)], cut);
-        let bad = || Bad { number, text: text.chars().take(40).collect() };
+        let bad = || BadLine { number, text: text.chars().take(40).collect() };
         let (name, parameters, value) = part(&text).ok_or_else(bad)?;
-        Ok(Line { number, name, parameters, value: value.to_owned(), cut, guessed })
+        Ok(ContentLine { number, name, parameters, value: value.to_owned(), cut, guessed })
     })
 }
 
@@ -216,11 +216,11 @@ pub(super) fn texts(value: &str) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn all(bytes: &[u8]) -> Vec<Result<Line, Bad>> {
+    fn all(bytes: &[u8]) -> Vec<Result<ContentLine, BadLine>> {
         read(bytes).collect()
     }
 
-    fn one(text: &str) -> Line {
+    fn one(text: &str) -> ContentLine {
         all(text.as_bytes()).remove(0).unwrap()
     }
 
@@ -260,7 +260,7 @@ mod tests {
     #[test]
     fn what_is_no_property_is_told_with_its_place_and_stops_nothing() {
         let found = all(b"A:1\n<html>\nB;X=\"open:2\nC:3\n");
-        assert_eq!(found[1], Err(Bad { number: 2, text: "<html>".to_owned() }));
+        assert_eq!(found[1], Err(BadLine { number: 2, text: "<html>".to_owned() }));
         assert!(found[2].is_err());
         assert_eq!(found[3].as_ref().unwrap().number, 4);
     }

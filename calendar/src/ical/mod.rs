@@ -12,14 +12,15 @@
 //!
 //! Never: a clock, a file, or an event half taken.
 
-mod about;
-mod changes;
 mod component;
-mod folded;
+mod details;
 mod instants;
 mod length;
+mod line_writer;
 mod lines;
 mod observances;
+mod overrides;
+mod participants;
 mod policy;
 mod read;
 mod reminders;
@@ -28,7 +29,6 @@ mod statement;
 mod timezone;
 mod value;
 mod when;
-mod who;
 mod windows;
 mod write;
 mod zones;
@@ -37,11 +37,11 @@ use crate::reminders::ReminderTime;
 use crate::spec::RecurrenceSpec;
 
 pub use read::read;
-pub use write::{Written, write};
+pub use write::{Export, write};
 
 /// What a reader may assume.
 #[derive(Debug, Clone, Default)]
-pub struct Options {
+pub struct ReadOptions {
     /// Zone of floating times and of dates, by IANA or Windows name. Left out: the file's X-WR-TIMEZONE.
     pub time_zone: Option<String>,
     /// Whether LOCATION names something that can be double-booked.
@@ -67,14 +67,14 @@ impl Remark {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Import {
     /// Each series and each event alone, in the order of the file.
-    pub events: Vec<Event>,
+    pub events: Vec<ImportedEvent>,
     /// What is wrong outside events.
     pub notes: Vec<Remark>,
 }
 
 /// One series, or one event alone, and what became of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event {
+pub struct ImportedEvent {
     /// Where it begins in the file.
     pub line: u32,
     /// UID.
@@ -82,12 +82,12 @@ pub struct Event {
     /// SUMMARY.
     pub title: Option<String>,
     /// What became of it.
-    pub made: Made,
+    pub result: ImportResult,
 }
 
 /// What became of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Made {
+pub enum ImportResult {
     /// All that says when it happens is here.
     Taken(Box<Series>),
     /// There is nothing to take, and why: it is cancelled, or is no event.

@@ -10,10 +10,10 @@ use jiff::civil::DateTime;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 
 use super::component::Component;
-use super::value::{When, offset, when};
+use super::value::{IcalTime, offset, when};
 use super::windows;
 use crate::recurrence::Recurrence;
-use crate::rule::{End, Rule, Until};
+use crate::rule::{End, RecurrenceRule, Until};
 use crate::spec::RecurrenceSpec;
 use crate::steps::Steps;
 use crate::zone::{civil, find_zone, local_seconds, timestamp};
@@ -27,7 +27,7 @@ const LOOKUP: usize = 20;
 
 /// The steps of a file did not suffice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Spent;
+pub(super) struct OutOfSteps;
 
 /// STANDARD or DAYLIGHT: when it begins, on the clock as it was before, and the offsets before and after.
 struct Observance {
@@ -37,7 +37,7 @@ struct Observance {
 }
 
 /// A VTIMEZONE.
-pub(super) struct Block {
+pub(super) struct ZoneBlock {
     observances: Vec<Observance>,
     /// The offset before the first onset of all: TZOFFSETFROM of that.
     before: i32,
@@ -45,7 +45,7 @@ pub(super) struct Block {
     location: Option<String>,
 }
 
-impl Block {
+impl ZoneBlock {
     pub(super) fn read(component: &Component) -> Result<Self, String> {
         let parts =
             component.children.iter().filter(|it| matches!(it.kind.as_str(), "STANDARD" | "DAYLIGHT"));
@@ -66,7 +66,7 @@ impl Block {
     }
 
     /// The offset in force at `from`, and each change up to `to`.
-    fn changes(&self, from: i64, to: i64, steps: &mut Steps) -> Result<Vec<(i64, i32)>, Spent> {
+    fn changes(&self, from: i64, to: i64, steps: &mut Steps) -> Result<Vec<(i64, i32)>, OutOfSteps> {
         let mut onsets: Vec<(i64, i32)> = Vec::new();
         for it in &self.observances {
             let clock = |at: i64| timestamp(at.saturating_add(it.from.into()));
@@ -75,11 +75,11 @@ impl Block {
             let instants = last.into_iter().chain(next.take(MAX_ONSETS));
             onsets.extend(instants.map(|onset| (onset.start.as_second() - i64::from(it.from), it.to)));
             if !steps.take(LOOKUP) {
-                return Err(Spent);
+                return Err(OutOfSteps);
             }
         }
         if !steps.take(onsets.len()) {
-            return Err(Spent);
+            return Err(OutOfSteps);
         }
         onsets.sort_unstable();
         let begun = onsets.partition_point(|(at, _)| *at <= from);
@@ -99,13 +99,13 @@ impl Block {
         tz: &TimeZone,
         span: (DateTime, DateTime),
         steps: &mut Steps,
-    ) -> Result<Option<DateTime>, Spent> {
+    ) -> Result<Option<DateTime>, OutOfSteps> {
         let at = |local: DateTime| tz.to_timestamp(local).map(|at: Timestamp| at.as_second()).ok();
         let Some((from, to)) = at(span.0).zip(at(span.1)) else { return Ok(None) };
         let theirs = self.changes(from, to, steps)?;
         let ours = changes_of(tz, from, to);
         if !steps.take(ours.len()) {
-            return Err(Spent);
+            return Err(OutOfSteps);
         }
         let of = |list: &[(i64, i32)], at: i64| list[list.partition_point(|change| change.0 <= at) - 1].1;
         let instants: BTreeSet<i64> = theirs.iter().chain(&ours).map(|change| change.0).collect();
@@ -120,14 +120,14 @@ impl Block {
         span: (DateTime, DateTime),
         known: &[String],
         steps: &mut Steps,
-    ) -> Result<Option<String>, Spent> {
+    ) -> Result<Option<String>, OutOfSteps> {
         let day = 86_400;
         let (from, to) = (local_seconds(span.0) - day, local_seconds(span.1) + day);
         let wanted = self.changes(from, to, steps)?;
         let mut fits = |name: &str| {
             // It ends with the first change that differs.
             if !steps.take(LOOKUP + wanted.len()) {
-                return Err(Spent);
+                return Err(OutOfSteps);
             }
             Ok(find_zone(name).is_some_and(|tz| has_changes(&tz, &wanted, to)))
         };
@@ -195,7 +195,7 @@ fn observance(component: &Component) -> Result<Observance, String> {
     let [from, to] =
         ["TZOFFSETFROM", "TZOFFSETTO"].map(|name| value(name).and_then(offset).ok_or_else(|| wrong(name)));
     let (from, to) = (from?, to?);
-    let Some(When::Local(start)) = value("DTSTART").and_then(when) else { return Err(wrong("DTSTART")) };
+    let Some(IcalTime::Local(start)) = value("DTSTART").and_then(when) else { return Err(wrong("DTSTART")) };
     // .NET's programs write the year 1; rules are yearly, so a later beginning says the same.
     let start = match start.year() {
         ..1600 => start.with().year(1600).build().map_err(|_| wrong("DTSTART"))?,
@@ -203,7 +203,8 @@ fn observance(component: &Component) -> Result<Observance, String> {
     };
     let mut rules = Vec::new();
     for line in component.all("RRULE") {
-        let mut rule: Rule = line.value.trim().trim_end_matches(';').parse().map_err(|_| wrong("RRULE"))?;
+        let mut rule: RecurrenceRule =
+            line.value.trim().trim_end_matches(';').parse().map_err(|_| wrong("RRULE"))?;
         // UNTIL is UTC; onsets are counted on the clock before the change.
         if let End::Until(Until::Utc(at)) = rule.end {
             rule.end = End::Until(Until::Local(at + i64::from(from)));
@@ -224,9 +225,9 @@ fn observance(component: &Component) -> Result<Observance, String> {
     for line in component.all("RDATE") {
         for text in line.value.split(',') {
             let local = match when(text) {
-                Some(When::Local(local)) => local,
-                Some(When::Utc(at)) => civil(at.as_second() + i64::from(from)),
-                Some(When::Day(day)) => day.to_datetime(start.time()),
+                Some(IcalTime::Local(local)) => local,
+                Some(IcalTime::Utc(at)) => civil(at.as_second() + i64::from(from)),
+                Some(IcalTime::Day(day)) => day.to_datetime(start.time()),
                 None => return Err(wrong("RDATE")),
             };
             dates.push(local.to_string());

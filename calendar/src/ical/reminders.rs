@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use jiff::civil::{DateTime, Time};
 
 use super::component::Component;
-use super::folded::Lines;
+use super::line_writer::LineWriter;
 use super::value::write_span;
 use crate::reminders::{Reminder, ReminderTime};
 
@@ -15,7 +15,7 @@ const AT: &str = "X-BELFRY-AT";
 const DAYS_BEFORE: &str = "X-BELFRY-DAYS-BEFORE";
 
 /// A VALARM for each, of a series that begins at this local time or date.
-pub(super) fn write(lines: &mut Lines, title: &str, start: &str, reminders: &[ReminderTime]) {
+pub(super) fn write(lines: &mut LineWriter, title: &str, start: &str, reminders: &[ReminderTime]) {
     for reminder in reminders {
         lines.raw("BEGIN", "VALARM");
         lines.raw("ACTION", "DISPLAY");
@@ -34,7 +34,7 @@ pub(super) fn at(alarm: &Component, start: &str, seconds: &[i64]) -> Option<Remi
     let text = |name: &str| Some(alarm.first(name)?.value.trim());
     let at = Time::strptime("%H:%M", text(AT)?).ok()?;
     let reminder = ReminderTime::At { at, days_before: text(DAYS_BEFORE)?.parse().ok()? };
-    let is_there = Reminder::of(reminder).is_ok() && seconds == [minutes_before(reminder, start) * 60];
+    let is_there = Reminder::from_time(reminder).is_ok() && seconds == [minutes_before(reminder, start) * 60];
     is_there.then_some(reminder)
 }
 

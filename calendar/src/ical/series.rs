@@ -11,9 +11,9 @@ use jiff::civil::{Date, DateTime};
 use super::Remark;
 use super::component::Component;
 use super::statement::Statement;
-use super::value::Length;
-use super::value::{Span, When, when};
-use super::when::{Clock, Named, Times, one_less, text};
+use super::value::DaysAndSeconds;
+use super::value::{IcalDuration, IcalTime, when};
+use super::when::{ClockTime, EventClock, EventTimes, one_less, text};
 use crate::recurrence::Recurrence;
 use crate::spec::{MAX_OVERRIDE_STEPS, RecurrenceError, RecurrenceSpec};
 use crate::steps::Steps;
@@ -23,7 +23,7 @@ use crate::zone::{Dst, Fold, civil};
 const MAX_OF_DAY: usize = 50;
 
 /// What a file says of one series.
-pub(super) struct Built<'a> {
+pub(super) struct BuiltSeries<'a> {
     pub(super) spec: RecurrenceSpec,
     /// Components that say nothing any more, each with the line of the one that holds, and whether that is newer.
     pub(super) superseded: Vec<(&'a Component, u32, bool)>,
@@ -33,12 +33,12 @@ pub(super) struct Built<'a> {
 /// are with the clock.
 pub(super) fn series<'a>(
     master: &Statement<'a>,
-    clock: &mut Clock<'_, '_>,
-    times: Times,
+    clock: &mut EventClock<'_, '_>,
+    times: EventTimes,
     changes: &[Statement<'a>],
-) -> Result<Built<'a>, Remark> {
+) -> Result<BuiltSeries<'a>, Remark> {
     let event = master.event;
-    let mut series = Building {
+    let mut series = SeriesBuilder {
         spec: times.spec,
         length: times.length,
         restored: BTreeSet::new(),
@@ -54,7 +54,7 @@ pub(super) fn series<'a>(
     series.tidy();
     series.share_instants(clock, event.line).map_err(|error| refused(event, &error))?;
     Recurrence::new(&series.spec).map_err(|error| refused(event, &error))?;
-    Ok(Built { spec: series.spec, superseded: series.superseded })
+    Ok(BuiltSeries { spec: series.spec, superseded: series.superseded })
 }
 
 fn refused(event: &Component, error: &RecurrenceError) -> Remark {
@@ -70,9 +70,9 @@ fn refused(event: &Component, error: &RecurrenceError) -> Remark {
     Remark::new(line, error.to_string())
 }
 
-pub(super) struct Building<'a> {
+pub(super) struct SeriesBuilder<'a> {
     pub(super) spec: RecurrenceSpec,
-    pub(super) length: Length,
+    pub(super) length: DaysAndSeconds,
     /// Local times that exist twice, whose second an RDATE has that the policy says anyway.
     restored: BTreeSet<DateTime>,
     pub(super) superseded: Vec<(&'a Component, u32, bool)>,
@@ -80,14 +80,14 @@ pub(super) struct Building<'a> {
     pub(super) lines: BTreeMap<String, u32>,
 }
 
-impl Building<'_> {
+impl SeriesBuilder<'_> {
     /// The start counts as an occurrence (3.8.5.3), also where the rule doesn't have it, unless it is excepted.
     fn start(
         &mut self,
         event: &Component,
-        clock: &mut Clock<'_, '_>,
-        start: Named,
-        except: &[(u32, Named)],
+        clock: &mut EventClock<'_, '_>,
+        start: ClockTime,
+        except: &[(u32, ClockTime)],
     ) -> Result<(), Remark> {
         if self.spec.rule.is_none() {
             return Ok(());
@@ -95,16 +95,16 @@ impl Building<'_> {
         let rules = RecurrenceSpec { dates: Vec::new(), except_rules: Vec::new(), ..self.spec.clone() };
         let rules = Recurrence::new(&rules).map_err(|error| refused(event, &error))?;
         let id = midnight_or(start).to_string();
-        let is_start = |named: Named| match named {
-            Named::Instant(at) => clock.local_of(at).map(Named::Local) == Some(start),
-            Named::Day(day) => midnight_or(start).date() == day,
-            named @ Named::Local(_) => named == start,
+        let is_start = |named: ClockTime| match named {
+            ClockTime::Instant(at) => clock.local_of(at).map(ClockTime::Local) == Some(start),
+            ClockTime::Day(day) => midnight_or(start).date() == day,
+            named @ ClockTime::Local(_) => named == start,
         };
         // RDATE gives it in any zone, also with a length.
         let is_date = |date: &String| match when(date.split('/').next().unwrap_or(date)) {
-            Some(When::Utc(at)) => is_start(Named::Instant(at)),
-            Some(When::Local(local)) => is_start(Named::Local(local)),
-            Some(When::Day(day)) => is_start(Named::Day(day)),
+            Some(IcalTime::Utc(at)) => is_start(ClockTime::Instant(at)),
+            Some(IcalTime::Local(local)) => is_start(ClockTime::Local(local)),
+            Some(IcalTime::Day(day)) => is_start(ClockTime::Day(day)),
             None => false,
         };
         let is_said = self.spec.dates.iter().any(is_date) || except.iter().any(|(_, named)| is_start(*named));
@@ -129,7 +129,7 @@ impl Building<'_> {
     }
 
     /// RDATE: instants become local times, and a length of its own an override.
-    fn dates(&mut self, event: &Component, clock: &Clock<'_, '_>) -> Result<(), Remark> {
+    fn dates(&mut self, event: &Component, clock: &EventClock<'_, '_>) -> Result<(), Remark> {
         let line = event.first("RDATE").map_or(event.line, |line| line.number);
         let wrong = |value: &str, why: &str| Remark::new(line, format!("RDATE: {value} {why}"));
         let (mut dates, mut seconds) = (BTreeSet::new(), Vec::new());
@@ -137,7 +137,7 @@ impl Building<'_> {
             let parts = value.split_once('/');
             let (from, till) = parts.map_or((value.as_str(), None), |(from, till)| (from, Some(till)));
             let mut name = from.to_owned();
-            if let Some(When::Utc(at)) = when(from) {
+            if let Some(IcalTime::Utc(at)) = when(from) {
                 let Some(local) = clock.local_of(at) else {
                     seconds.push((at, value));
                     continue;
@@ -186,9 +186,9 @@ impl Building<'_> {
     /// EXDATE: instants become names; what names nothing is left.
     fn exceptions(
         &mut self,
-        clock: &mut Clock<'_, '_>,
+        clock: &mut EventClock<'_, '_>,
         recurrence: &Recurrence,
-        except: &[(u32, Named)],
+        except: &[(u32, ClockTime)],
     ) -> Result<(), Remark> {
         let mut dates = BTreeSet::new();
         for (line, named) in except {
@@ -199,7 +199,7 @@ impl Building<'_> {
                 )
             })?;
             let is_named = match name {
-                Named::Local(local) if self.restored.contains(&local) => {
+                ClockTime::Local(local) if self.restored.contains(&local) => {
                     if self.spec.dst.fold == Fold::Both {
                         let why =
                             "EXDATE: the first of a local time whose second is in RDATE, which can't be said";
@@ -207,7 +207,7 @@ impl Building<'_> {
                     }
                     continue;
                 }
-                Named::Day(day) => !of_day(clock, recurrence, day).is_empty(),
+                ClockTime::Day(day) => !of_day(clock, recurrence, day).is_empty(),
                 named => {
                     let local = midnight_or(named);
                     ["", "/2"].iter().any(|turn| recurrence.find(&format!("{local}{turn}")).is_some())
@@ -250,8 +250,8 @@ impl Building<'_> {
 }
 
 /// The names of the occurrences of a day, in order: at most 50.
-pub(super) fn of_day(clock: &Clock<'_, '_>, recurrence: &Recurrence, day: Date) -> Vec<DateTime> {
-    let midnight = clock.instant(Named::Day(day));
+pub(super) fn of_day(clock: &EventClock<'_, '_>, recurrence: &Recurrence, day: Date) -> Vec<DateTime> {
+    let midnight = clock.instant(ClockTime::Day(day));
     let before = midnight.and_then(|it| it.checked_sub(SignedDuration::from_secs(1)).ok());
     let mut steps = Steps::new(MAX_OVERRIDE_STEPS);
     let mut near = before.map(|before| recurrence.occurrences(before));
@@ -261,24 +261,24 @@ pub(super) fn of_day(clock: &Clock<'_, '_>, recurrence: &Recurrence, day: Date) 
 }
 
 /// How long a period lasts, by its duration or its end.
-fn period(clock: &Clock<'_, '_>, from: &str, till: &str) -> Option<Length> {
-    if let Some(span) = Span::read(till) {
+fn period(clock: &EventClock<'_, '_>, from: &str, till: &str) -> Option<DaysAndSeconds> {
+    if let Some(span) = IcalDuration::read(till) {
         return Some((span.days.into(), span.seconds)).filter(|length| length.0 >= 0 && length.1 >= 0);
     }
     let named = |text: &str| match when(text)? {
-        When::Day(day) => Some(Named::Day(day)),
-        When::Local(local) => Some(Named::Local(local)),
-        When::Utc(at) => Some(Named::Instant(at)),
+        IcalTime::Day(day) => Some(ClockTime::Day(day)),
+        IcalTime::Local(local) => Some(ClockTime::Local(local)),
+        IcalTime::Utc(at) => Some(ClockTime::Instant(at)),
     };
     let [from, till] = [from, till].map(|text| named(text).and_then(|named| clock.instant(named)));
     let seconds = till?.as_second() - from?.as_second();
     (seconds >= 0).then_some(if clock.all_day { (seconds / 86_400, 0) } else { (0, seconds) })
 }
 
-pub(super) fn midnight_or(named: Named) -> DateTime {
+pub(super) fn midnight_or(named: ClockTime) -> DateTime {
     match named {
-        Named::Day(day) => day.at(0, 0, 0, 0),
-        Named::Local(local) => local,
-        Named::Instant(at) => jiff::tz::Offset::UTC.to_datetime(at),
+        ClockTime::Day(day) => day.at(0, 0, 0, 0),
+        ClockTime::Local(local) => local,
+        ClockTime::Instant(at) => jiff::tz::Offset::UTC.to_datetime(at),
     }
 }

@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 
 use super::component::Component;
-use super::value::{When, when};
+use super::value::{IcalTime, when};
 use super::when::PROPERTIES;
 
 /// A VEVENT, and what its VCALENDAR says of it.
@@ -70,7 +70,7 @@ pub(super) fn sequence(event: &Component) -> Option<i64> {
 
 fn stamp(event: &Component) -> Option<Timestamp> {
     match when(&event.first("DTSTAMP")?.value)? {
-        When::Utc(at) => Some(at),
+        IcalTime::Utc(at) => Some(at),
         _ => None,
     }
 }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::{Dst, TimeZone};
 
-use super::folded::Lines;
+use super::line_writer::LineWriter;
 use super::value::{write_local, write_offset};
 use crate::days::{DAY, month_length};
 use crate::zone::{civil, timestamp};
@@ -19,7 +19,7 @@ const LAST: i64 = 230 * 365 * DAY;
 
 /// A change of the clocks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Change {
+struct OffsetChange {
     at: i64,
     from: i32,
     to: i32,
@@ -37,7 +37,13 @@ struct Yearly {
 }
 
 /// Writes the zone for events from `from` until `until`; None where they have no end.
-pub(super) fn write(lines: &mut Lines, tz: &TimeZone, name: &str, from: Timestamp, until: Option<Timestamp>) {
+pub(super) fn write(
+    lines: &mut LineWriter,
+    tz: &TimeZone,
+    name: &str,
+    from: Timestamp,
+    until: Option<Timestamp>,
+) {
     lines.raw("BEGIN", "VTIMEZONE");
     lines.raw("TZID", name);
     lines.raw("X-LIC-LOCATION", name);
@@ -46,7 +52,7 @@ pub(super) fn write(lines: &mut Lines, tz: &TimeZone, name: &str, from: Timestam
     // The tail that one rule says, for daylight and for standard time each.
     let tails = if until.is_none() { tails(&changes) } else { Tails::default() };
     let listed = changes.len() - tails.len;
-    let mut alike: BTreeMap<(bool, i32, i32, &str), Vec<&Change>> = BTreeMap::new();
+    let mut alike: BTreeMap<(bool, i32, i32, &str), Vec<&OffsetChange>> = BTreeMap::new();
     for change in &changes[..listed] {
         alike.entry((change.daylight, change.from, change.to, &change.name)).or_default().push(change);
     }
@@ -59,9 +65,9 @@ pub(super) fn write(lines: &mut Lines, tz: &TimeZone, name: &str, from: Timestam
     lines.raw("END", "VTIMEZONE");
 }
 
-fn observance(lines: &mut Lines, same: &[&Change], rule: Option<Yearly>) {
+fn observance(lines: &mut LineWriter, same: &[&OffsetChange], rule: Option<Yearly>) {
     let kind = if same[0].daylight { "DAYLIGHT" } else { "STANDARD" };
-    let onset = |change: &Change| write_local(civil(change.at + i64::from(change.from)));
+    let onset = |change: &OffsetChange| write_local(civil(change.at + i64::from(change.from)));
     lines.raw("BEGIN", kind);
     lines.raw("DTSTART", &onset(same[0]));
     lines.raw("TZOFFSETFROM", &write_offset(same[0].from));
@@ -78,8 +84,8 @@ fn observance(lines: &mut Lines, same: &[&Change], rule: Option<Yearly>) {
 }
 
 /// The change that is in force at `from`, and all up to `end`. What changes a name alone is none.
-fn changes(tz: &TimeZone, from: i64, end: i64) -> Vec<Change> {
-    let make = |at: i64, before: i32, info: &jiff::tz::TimeZoneOffsetInfo<'_>| Change {
+fn changes(tz: &TimeZone, from: i64, end: i64) -> Vec<OffsetChange> {
+    let make = |at: i64, before: i32, info: &jiff::tz::TimeZoneOffsetInfo<'_>| OffsetChange {
         at,
         from: before,
         to: info.offset().seconds(),
@@ -121,7 +127,7 @@ struct Tails {
 }
 
 /// Two changes a year that go on to the end of the list, each by its rule: as many as fit from the end.
-fn tails(changes: &[Change]) -> Tails {
+fn tails(changes: &[OffsetChange]) -> Tails {
     let count = changes.len();
     let (Some(last), Some(other)) = (changes.last(), count.checked_sub(2).map(|at| &changes[at])) else {
         return Tails::default();
@@ -152,12 +158,12 @@ fn tails(changes: &[Change]) -> Tails {
     best
 }
 
-fn local(change: &Change) -> DateTime {
+fn local(change: &OffsetChange) -> DateTime {
     civil(change.at + i64::from(change.from))
 }
 
 /// The rules that a change may be of: its weekday counted from the beginning and from the end of the month.
-fn candidates(change: &Change) -> Vec<Yearly> {
+fn candidates(change: &OffsetChange) -> Vec<Yearly> {
     let local = local(change);
     let length = month_length(local.year().into(), local.month().into()) as i8;
     let of = |nth| Yearly {
@@ -170,7 +176,7 @@ fn candidates(change: &Change) -> Vec<Yearly> {
 }
 
 impl Yearly {
-    fn is(self, change: &Change) -> bool {
+    fn is(self, change: &OffsetChange) -> bool {
         candidates(change).contains(&self)
     }
 }

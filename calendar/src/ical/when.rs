@@ -10,13 +10,13 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::Remark;
 use super::component::Component;
-use super::lines::Line;
+use super::lines::ContentLine;
 use super::policy;
-use super::value::{Length, set_length};
-use super::value::{Span, When, when};
-use super::zones::{Known, Stretch, Zones, by_name};
+use super::value::{DaysAndSeconds, set_length};
+use super::value::{IcalDuration, IcalTime, when};
+use super::zones::{FileZones, LocalSpan, ResolvedZone, by_name};
 use crate::recurrence::Recurrence;
-use crate::rule::{End, Rule, Until};
+use crate::rule::{End, RecurrenceRule, Until};
 use crate::spec::{MAX_DATES, MAX_RULES, RecurrenceSpec};
 
 /// Properties that say when an event happens.
@@ -24,36 +24,36 @@ pub(super) const PROPERTIES: [&str; 8] =
     ["DTSTART", "DTEND", "DURATION", "RRULE", "EXRULE", "RDATE", "EXDATE", "RECURRENCE-ID"];
 
 /// The clock of one event.
-pub(super) struct Clock<'a, 'b> {
-    pub(super) zones: &'a mut Zones<'b>,
+pub(super) struct EventClock<'a, 'b> {
+    pub(super) zones: &'a mut FileZones<'b>,
     pub(super) name: String,
     pub(super) tz: TimeZone,
     pub(super) all_day: bool,
     /// For zones that are known only by their offsets.
-    span: Stretch,
+    span: LocalSpan,
     /// On times, zones and lengths.
     pub(super) remarks: Vec<Remark>,
 }
 
 /// A time as an event's own clock has it, or as an instant where another clock gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Named {
+pub(super) enum ClockTime {
     Day(Date),
     Local(DateTime),
     Instant(Timestamp),
 }
 
 /// What an event says of when it happens, before its exceptions are named.
-pub(super) struct Times {
+pub(super) struct EventTimes {
     /// With rules and dates; `except_dates` and `overrides` are empty.
     pub(super) spec: RecurrenceSpec,
-    pub(super) length: Length,
-    pub(super) start: Named,
+    pub(super) length: DaysAndSeconds,
+    pub(super) start: ClockTime,
     /// EXDATE.
-    pub(super) except: Vec<(u32, Named)>,
+    pub(super) except: Vec<(u32, ClockTime)>,
 }
 
-pub(super) fn refuse<T>(line: &Line, why: impl std::fmt::Display) -> Result<T, Remark> {
+pub(super) fn refuse<T>(line: &ContentLine, why: impl std::fmt::Display) -> Result<T, Remark> {
     Err(Remark::new(line.number, format!("{}: {why}", line.name)))
 }
 
@@ -61,8 +61,8 @@ pub(super) fn refuse<T>(line: &Line, why: impl std::fmt::Display) -> Result<T, R
 pub(super) fn read<'a, 'b>(
     event: &Component,
     changes: &[&Component],
-    zones: &'a mut Zones<'b>,
-) -> Result<(Clock<'a, 'b>, Times), Remark> {
+    zones: &'a mut FileZones<'b>,
+) -> Result<(EventClock<'a, 'b>, EventTimes), Remark> {
     whole(event)?;
     let Some(line) = event.first("DTSTART") else {
         return Err(Remark::new(event.line, "DTSTART: missing; an event needs a start"));
@@ -72,10 +72,10 @@ pub(super) fn read<'a, 'b>(
     let span = span(event, changes, value);
     let known = zone(event, line, value, zones, span)?;
     remarks.extend(known.remark.map(|text| Remark::new(line.number, text)));
-    let all_day = matches!(value, When::Day(_));
-    let mut clock = Clock { zones, name: known.name, tz: known.tz, all_day, span, remarks };
+    let all_day = matches!(value, IcalTime::Day(_));
+    let mut clock = EventClock { zones, name: known.name, tz: known.tz, all_day, span, remarks };
     let start = match value {
-        When::Day(day) => Named::Day(day),
+        IcalTime::Day(day) => ClockTime::Day(day),
         value => clock.own(line, value)?,
     };
     let length = clock.length(event, start)?;
@@ -100,7 +100,7 @@ pub(super) fn read<'a, 'b>(
             format!("RDATE and EXDATE: at most {MAX_DATES} values of each are allowed"),
         ));
     }
-    Ok((clock, Times { spec, length, start, except }))
+    Ok((clock, EventTimes { spec, length, start, except }))
 }
 
 /// Nothing is missing of what says when: the component ends, and its lines are whole.
@@ -137,24 +137,24 @@ pub(super) fn whole(event: &Component) -> Result<(), Remark> {
 }
 
 /// DTSTART. One that says that it is a date, and is written as its midnight, is that date.
-fn start_value(line: &Line, remarks: &mut Vec<Remark>) -> Result<When, Remark> {
+fn start_value(line: &ContentLine, remarks: &mut Vec<Remark>) -> Result<IcalTime, Remark> {
     let value = when(&line.value).map_or_else(|| refuse(line, unreadable(&line.value)), Ok)?;
     let is_date = line.parameter("VALUE").is_some_and(|it| it.eq_ignore_ascii_case("DATE"));
     let (date, time) = written(value);
     match (value, line.parameter("TZID")) {
-        (When::Day(_), Some(tzid)) => {
+        (IcalTime::Day(_), Some(tzid)) => {
             let text = format!("DTSTART: TZID={tzid} beside a date, which has no zone: overlooked");
             remarks.push(Remark::new(line.number, text));
         }
-        (When::Local(_) | When::Utc(_), _) if is_date => {
+        (IcalTime::Local(_) | IcalTime::Utc(_), _) if is_date => {
             if time != Time::midnight() {
                 return refuse(line, "VALUE=DATE beside a time of day; allowed is one of the two");
             }
             let text = format!("DTSTART: VALUE=DATE beside a time: taken as that date, {date}");
             remarks.push(Remark::new(line.number, text));
-            return Ok(When::Day(date));
+            return Ok(IcalTime::Day(date));
         }
-        (When::Utc(_), Some(tzid)) => {
+        (IcalTime::Utc(_), Some(tzid)) => {
             let text = format!("DTSTART: TZID={tzid} beside Z: overlooked, since Z is UTC");
             remarks.push(Remark::new(line.number, text));
         }
@@ -164,11 +164,11 @@ fn start_value(line: &Line, remarks: &mut Vec<Remark>) -> Result<When, Remark> {
 }
 
 /// Date and time of day as they are written.
-pub(super) fn written(value: When) -> (Date, Time) {
+pub(super) fn written(value: IcalTime) -> (Date, Time) {
     let local = match value {
-        When::Day(day) => day.to_datetime(Time::midnight()),
-        When::Local(local) => local,
-        When::Utc(at) => Offset::UTC.to_datetime(at),
+        IcalTime::Day(day) => day.to_datetime(Time::midnight()),
+        IcalTime::Local(local) => local,
+        IcalTime::Utc(at) => Offset::UTC.to_datetime(at),
     };
     (local.date(), local.time())
 }
@@ -181,29 +181,29 @@ pub(super) fn unreadable(text: &str) -> String {
 /// The zone that an event is kept in.
 fn zone(
     event: &Component,
-    line: &Line,
-    value: When,
-    zones: &mut Zones<'_>,
-    span: Stretch,
-) -> Result<Known, Remark> {
+    line: &ContentLine,
+    value: IcalTime,
+    zones: &mut FileZones<'_>,
+    span: LocalSpan,
+) -> Result<ResolvedZone, Remark> {
     if let Some(own) = event.first("X-BELFRY-TIMEZONE").and_then(|line| by_name(&line.value)) {
         // What is kept at a local time of another zone would move with that zone's clock.
-        if !matches!(value, When::Local(_)) || line.parameter("TZID").is_none() {
+        if !matches!(value, IcalTime::Local(_)) || line.parameter("TZID").is_none() {
             return Ok(own);
         }
     }
     match (value, line.parameter("TZID")) {
-        (When::Utc(_), _) => by_name("UTC").map_or_else(|| refuse(line, "UTC is unknown"), Ok),
-        (When::Local(_), Some(tzid)) => zones.resolve(tzid, span).or_else(|why| refuse(line, why)),
+        (IcalTime::Utc(_), _) => by_name("UTC").map_or_else(|| refuse(line, "UTC is unknown"), Ok),
+        (IcalTime::Local(_), Some(tzid)) => zones.resolve(tzid, span).or_else(|why| refuse(line, why)),
         _ => zones.floating(span).or_else(|why| {
-            let what = if matches!(value, When::Day(_)) { "a date" } else { "floating" };
+            let what = if matches!(value, IcalTime::Day(_)) { "a date" } else { "floating" };
             refuse(line, format!("{what}, and {why}"))
         }),
     }
 }
 
 /// From the first to the last that the event may be at, for comparing offsets: ten years where it has no end.
-fn span(event: &Component, changes: &[&Component], start: When) -> Stretch {
+fn span(event: &Component, changes: &[&Component], start: IcalTime) -> LocalSpan {
     let local = |value| {
         let (date, time) = written(value);
         date.to_datetime(time)
@@ -220,7 +220,7 @@ fn span(event: &Component, changes: &[&Component], start: When) -> Stretch {
     let (first, last) = (first.unwrap_or(start), last.unwrap_or(start));
     let until = event.all("RRULE").map(|line| last_of(start, &line.value).unwrap_or(ten));
     let last = until.max().unwrap_or(last).max(last);
-    let lengths = all().flat_map(|it| it.all("DURATION")).filter_map(|line| Span::read(&line.value));
+    let lengths = all().flat_map(|it| it.all("DURATION")).filter_map(|line| IcalDuration::read(&line.value));
     let length = lengths.map(|span| span.total().max(0)).max().unwrap_or(0);
     (first, last.checked_add(SignedDuration::from_secs(length)).unwrap_or(last))
 }
@@ -228,7 +228,7 @@ fn span(event: &Component, changes: &[&Component], start: When) -> Stretch {
 /// The last time of a rule that ends, by any zone's clock.
 fn last_of(start: DateTime, rule: &str) -> Option<DateTime> {
     let rule = rule.trim().trim_end_matches(';');
-    rule.parse::<Rule>().ok().filter(Rule::is_bounded)?;
+    rule.parse::<RecurrenceRule>().ok().filter(RecurrenceRule::is_bounded)?;
     let spec = RecurrenceSpec {
         start: start.to_string(),
         time_zone: "UTC".to_owned(),
@@ -239,15 +239,15 @@ fn last_of(start: DateTime, rule: &str) -> Option<DateTime> {
 }
 
 /// As the calendar reads it.
-pub(super) fn text(named: Named) -> String {
+pub(super) fn text(named: ClockTime) -> String {
     match named {
-        Named::Day(day) => day.to_string(),
-        Named::Local(local) => local.to_string(),
-        Named::Instant(at) => at.to_string(),
+        ClockTime::Day(day) => day.to_string(),
+        ClockTime::Local(local) => local.to_string(),
+        ClockTime::Instant(at) => at.to_string(),
     }
 }
 
-impl Clock<'_, '_> {
+impl EventClock<'_, '_> {
     pub(super) fn remark(&mut self, line: u32, text: impl Into<String>) {
         let remark = Remark::new(line, text);
         if !self.remarks.contains(&remark) {
@@ -258,7 +258,7 @@ impl Clock<'_, '_> {
     fn rules(&mut self, event: &Component, spec: &mut RecurrenceSpec) -> Result<(), Remark> {
         for name in ["RRULE", "EXRULE"] {
             for line in event.all(name) {
-                let rule: Rule = match line.value.trim().trim_end_matches(';').parse() {
+                let rule: RecurrenceRule = match line.value.trim().trim_end_matches(';').parse() {
                     Ok(rule) => rule,
                     Err(why) => return refuse(line, why),
                 };
@@ -282,7 +282,7 @@ impl Clock<'_, '_> {
     }
 
     /// The rule where the start is a date and UNTIL, in UTC, may be either of two: the one that gives no time away.
-    fn until_date(&mut self, line: &Line, rule: &Rule) -> Option<String> {
+    fn until_date(&mut self, line: &ContentLine, rule: &RecurrenceRule) -> Option<String> {
         let End::Until(Until::Utc(at)) = rule.end else { return None };
         let at = crate::zone::timestamp(at);
         let (as_written, here) = (Offset::UTC.to_datetime(at).date(), self.tz.to_datetime(at).date());
@@ -299,11 +299,11 @@ impl Clock<'_, '_> {
         );
         self.remark(line.number, text);
         let day = crate::days::day_number(day.year().into(), day.month().into(), day.day().into());
-        Some(Rule { end: End::Until(Until::Date(day)), ..rule.clone() }.to_string())
+        Some(RecurrenceRule { end: End::Until(Until::Date(day)), ..rule.clone() }.to_string())
     }
 
     /// A value of a property.
-    pub(super) fn read(&mut self, line: &Line, text: &str) -> Result<Named, Remark> {
+    pub(super) fn read(&mut self, line: &ContentLine, text: &str) -> Result<ClockTime, Remark> {
         let value = when(text).map_or_else(|| refuse(line, unreadable(text)), Ok)?;
         if self.all_day {
             // Programs write exceptions of all-day events as times.
@@ -314,41 +314,41 @@ impl Clock<'_, '_> {
                     format!("{}: {text} is a time, where DTSTART is a date: taken as {date}", line.name);
                 self.remark(line.number, why);
             }
-            return Ok(Named::Day(date));
+            return Ok(ClockTime::Day(date));
         }
         match (value, line.parameter("TZID")) {
-            (When::Day(day), _) => Ok(Named::Day(day)),
-            (When::Utc(at), _) => Ok(Named::Instant(at)),
-            (When::Local(local), None) => Ok(Named::Local(local)),
-            (When::Local(local), Some(tzid)) => {
+            (IcalTime::Day(day), _) => Ok(ClockTime::Day(day)),
+            (IcalTime::Utc(at), _) => Ok(ClockTime::Instant(at)),
+            (IcalTime::Local(local), None) => Ok(ClockTime::Local(local)),
+            (IcalTime::Local(local), Some(tzid)) => {
                 let known = self.zones.resolve(tzid, self.span).or_else(|why| refuse(line, why))?;
                 let is_told = self.remarks.iter().any(|it| Some(&it.text) == known.remark.as_ref());
                 if let Some(remark) = known.remark.filter(|_| !is_told) {
                     self.remark(line.number, remark);
                 }
                 if known.name == self.name {
-                    return Ok(Named::Local(local));
+                    return Ok(ClockTime::Local(local));
                 }
                 let at = known.tz.to_timestamp(local);
-                at.map(Named::Instant).or_else(|_| refuse(line, "out of range"))
+                at.map(ClockTime::Instant).or_else(|_| refuse(line, "out of range"))
             }
         }
     }
 
     /// The same, as a time of the event's own clock; an instant that the clock has as the second of two is refused.
-    pub(super) fn own(&mut self, line: &Line, value: When) -> Result<Named, Remark> {
+    pub(super) fn own(&mut self, line: &ContentLine, value: IcalTime) -> Result<ClockTime, Remark> {
         let named = match value {
-            When::Day(day) if self.all_day => Named::Day(day),
-            When::Day(_) => return refuse(line, "a date, where the event's start has a time"),
-            When::Local(_) | When::Utc(_) if self.all_day => match written(value) {
-                (day, time) if time == Time::midnight() => Named::Day(day),
+            IcalTime::Day(day) if self.all_day => ClockTime::Day(day),
+            IcalTime::Day(_) => return refuse(line, "a date, where the event's start has a time"),
+            IcalTime::Local(_) | IcalTime::Utc(_) if self.all_day => match written(value) {
+                (day, time) if time == Time::midnight() => ClockTime::Day(day),
                 _ => return refuse(line, "a time, where the event's start is a date"),
             },
             _ => self.read(line, &line.value)?,
         };
         match named {
-            Named::Instant(at) => match self.local_of(at) {
-                Some(local) => Ok(Named::Local(local)),
+            ClockTime::Instant(at) => match self.local_of(at) {
+                Some(local) => Ok(ClockTime::Local(local)),
                 None => refuse(
                     line,
                     format!(
@@ -368,11 +368,11 @@ impl Clock<'_, '_> {
     }
 
     /// The instant of a time; of a date its midnight.
-    pub(super) fn instant(&self, named: Named) -> Option<Timestamp> {
+    pub(super) fn instant(&self, named: ClockTime) -> Option<Timestamp> {
         match named {
-            Named::Day(day) => self.tz.to_timestamp(day.at(0, 0, 0, 0)).ok(),
-            Named::Local(local) => self.tz.to_timestamp(local).ok(),
-            Named::Instant(at) => Some(at),
+            ClockTime::Day(day) => self.tz.to_timestamp(day.at(0, 0, 0, 0)).ok(),
+            ClockTime::Local(local) => self.tz.to_timestamp(local).ok(),
+            ClockTime::Instant(at) => Some(at),
         }
     }
 
@@ -401,30 +401,30 @@ impl Clock<'_, '_> {
     /// The name of the occurrence of `recurrence` at a time: what rule or date gives it. By the instant, where the time is not
     /// a name itself: clocks that were moved forward give two names to one. None of the second of a local time that exists
     /// twice.
-    pub(super) fn name(&self, recurrence: &Recurrence, named: Named) -> Option<Named> {
+    pub(super) fn name(&self, recurrence: &Recurrence, named: ClockTime) -> Option<ClockTime> {
         let at = match named {
-            Named::Day(_) => return Some(named),
-            Named::Local(local) if recurrence.find(&local.to_string()).is_some() => return Some(named),
-            Named::Local(local) => match self.tz.to_timestamp(local) {
+            ClockTime::Day(_) => return Some(named),
+            ClockTime::Local(local) if recurrence.find(&local.to_string()).is_some() => return Some(named),
+            ClockTime::Local(local) => match self.tz.to_timestamp(local) {
                 Ok(at) => at,
                 Err(_) => return Some(named),
             },
-            Named::Instant(at) => at,
+            ClockTime::Instant(at) => at,
         };
         let before = at.checked_sub(SignedDuration::from_secs(1)).ok()?;
         let found = recurrence.occurrences(before).next().filter(|it| it.start == at);
         match (found, named) {
-            (Some(found), _) if !found.repeated => Some(Named::Local(found.local_start)),
-            (_, Named::Local(_)) => Some(named),
+            (Some(found), _) if !found.repeated => Some(ClockTime::Local(found.local_start)),
+            (_, ClockTime::Local(_)) => Some(named),
             (Some(_), _) => None,
-            (None, _) => self.local_of(at).map(Named::Local),
+            (None, _) => self.local_of(at).map(ClockTime::Local),
         }
     }
 }
 
 /// COUNT less one, as the start counts and is no time of the rule; None if nothing is left.
 pub(super) fn one_less(rule: &str) -> Option<String> {
-    let mut rule: Rule = rule.parse().ok()?;
+    let mut rule: RecurrenceRule = rule.parse().ok()?;
     match rule.end {
         End::Count(1) => return None,
         End::Count(count) => rule.end = End::Count(count - 1),

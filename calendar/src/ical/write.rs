@@ -7,19 +7,19 @@ use std::collections::{BTreeMap, HashSet};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::folded::{Lines, escaped, quoted};
+use super::line_writer::{LineWriter, escaped, quoted};
 use super::value::{write_date, write_local, write_span, write_utc};
-use super::{Series, about, policy, reminders, timezone};
+use super::{Series, details, policy, reminders, timezone};
 
+mod event_plan;
 mod exceptions;
-mod plan;
 mod planning;
 
-use plan::{Change, Form, Plan, Stamp};
+use event_plan::{EventPlan, FormedTime, OverrideEvent, TimeForm};
 
 /// What was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Written {
+pub struct Export {
     /// The calendar.
     pub text: String,
     /// For each series in order: remarks on what others may read otherwise, or why it is not in the text.
@@ -28,16 +28,17 @@ pub struct Written {
 
 /// Writes series. `stamp` is DTSTAMP, and policies that iCalendar has no words for are written out for the ten years from it
 /// on.
-pub fn write(series: &[Series], stamp: Timestamp) -> Written {
-    let mut plans: Vec<Result<Plan, String>> = series.iter().map(|it| Plan::new(it, stamp)).collect();
+pub fn write(series: &[Series], stamp: Timestamp) -> Export {
+    let mut plans: Vec<Result<EventPlan, String>> =
+        series.iter().map(|it| EventPlan::new(it, stamp)).collect();
     let uids = uids(series, &mut plans);
-    let mut lines = Lines::default();
+    let mut lines = LineWriter::default();
     lines.raw("BEGIN", "VCALENDAR");
     lines.raw("VERSION", "2.0");
     lines.raw("PRODID", "-//Belfry//belfry schedule export//EN");
     lines.raw("CALSCALE", "GREGORIAN");
     let mut zones: BTreeMap<&str, (&TimeZone, Timestamp, Option<Timestamp>)> = BTreeMap::new();
-    for plan in plans.iter().flatten().filter(|plan| matches!(plan.form, Form::Local)) {
+    for plan in plans.iter().flatten().filter(|plan| matches!(plan.form, TimeForm::Local)) {
         let (from, until) = plan.span;
         let known = zones.entry(&plan.zone).or_insert((&plan.tz, from, until));
         known.1 = known.1.min(from);
@@ -52,14 +53,11 @@ pub fn write(series: &[Series], stamp: Timestamp) -> Written {
         }
     }
     lines.raw("END", "VCALENDAR");
-    Written {
-        text: lines.text,
-        series: plans.into_iter().map(|plan| plan.map(|plan| plan.remarks)).collect(),
-    }
+    Export { text: lines.text, series: plans.into_iter().map(|plan| plan.map(|plan| plan.remarks)).collect() }
 }
 
 /// A UID for each series: its own, unless another before it has that, which is told (RFC 5545, section 3.8.4.7).
-fn uids(series: &[Series], plans: &mut [Result<Plan, String>]) -> Vec<String> {
+fn uids(series: &[Series], plans: &mut [Result<EventPlan, String>]) -> Vec<String> {
     let written = |uid: &str| escaped(uid.trim());
     let (mut given, own): (HashSet<String>, HashSet<String>) =
         (HashSet::new(), series.iter().map(|it| written(&it.uid)).collect());
@@ -70,11 +68,12 @@ fn uids(series: &[Series], plans: &mut [Result<Plan, String>]) -> Vec<String> {
             && !given.insert(written(&uid))
         {
             let base = format!("{}/{}", it.uid.trim(), it.name.as_deref().unwrap_or("again"));
-            let mut made = (1..).map(|number| match number {
+            let mut other = (1..).map(|number| match number {
                 1 => base.clone(),
                 _ => format!("{base}-{number}"),
             });
-            uid = made.find(|uid| !own.contains(&written(uid)) && given.insert(written(uid))).unwrap_or(base);
+            uid =
+                other.find(|uid| !own.contains(&written(uid)) && given.insert(written(uid))).unwrap_or(base);
             plan.remark(&format!("UID: another has \"{}\" too; this one is written with \"{uid}\"", it.uid));
         }
         uids.push(uid);
@@ -82,7 +81,7 @@ fn uids(series: &[Series], plans: &mut [Result<Plan, String>]) -> Vec<String> {
     uids
 }
 
-fn event(lines: &mut Lines, uid: &str, series: &Series, plan: &Plan, stamp: Timestamp) {
+fn event(lines: &mut LineWriter, uid: &str, series: &Series, plan: &EventPlan, stamp: Timestamp) {
     lines.raw("BEGIN", "VEVENT");
     head(lines, uid, series, stamp);
     plan.time(lines, "DTSTART", "", plan.start);
@@ -98,7 +97,7 @@ fn event(lines: &mut Lines, uid: &str, series: &Series, plan: &Plan, stamp: Time
     if let Some(name) = &series.name {
         lines.text("X-BELFRY-NAME", name);
     }
-    if plan.form == Form::Day || (plan.form == Form::Utc && plan.zone != "UTC") {
+    if plan.form == TimeForm::Day || (plan.form == TimeForm::Utc && plan.zone != "UTC") {
         lines.text("X-BELFRY-TIMEZONE", &plan.zone);
     }
     if let Some(dst) = policy::write(series.spec.dst) {
@@ -106,7 +105,7 @@ fn event(lines: &mut Lines, uid: &str, series: &Series, plan: &Plan, stamp: Time
     }
     tail(lines, series);
     lines.raw("END", "VEVENT");
-    for Change { id, this_and_future, cancelled, start, length } in &plan.changes {
+    for OverrideEvent { id, this_and_future, cancelled, start, length } in &plan.changes {
         lines.raw("BEGIN", "VEVENT");
         head(lines, uid, series, stamp);
         plan.time(lines, "RECURRENCE-ID", if *this_and_future { ";RANGE=THISANDFUTURE" } else { "" }, *id);
@@ -120,18 +119,18 @@ fn event(lines: &mut Lines, uid: &str, series: &Series, plan: &Plan, stamp: Time
     }
 }
 
-fn head(lines: &mut Lines, uid: &str, series: &Series, stamp: Timestamp) {
+fn head(lines: &mut LineWriter, uid: &str, series: &Series, stamp: Timestamp) {
     lines.text("UID", uid);
     lines.raw("DTSTAMP", &write_utc(stamp));
     if let Some(sequence) = series.sequence {
         lines.raw("SEQUENCE", &sequence.to_string());
     }
     lines.text("SUMMARY", &series.title);
-    about::write(lines, series);
+    details::write(lines, series);
 }
 
 /// What an override must say again, as it stands for the whole occurrence.
-fn tail(lines: &mut Lines, series: &Series) {
+fn tail(lines: &mut LineWriter, series: &Series) {
     lines.raw("TRANSP", if series.transparent { "TRANSPARENT" } else { "OPAQUE" });
     for person in &series.people {
         // An address is a must; this one is what calendars write for none.
@@ -146,12 +145,12 @@ fn tail(lines: &mut Lines, series: &Series) {
     reminders::write(lines, &series.title, &series.spec.start, &series.reminders);
 }
 
-impl Plan {
-    fn time(&self, lines: &mut Lines, name: &str, parameters: &str, stamp: Stamp) {
+impl EventPlan {
+    fn time(&self, lines: &mut LineWriter, name: &str, parameters: &str, stamp: FormedTime) {
         match stamp {
-            Stamp::Day(day) => lines.raw(&format!("{name};VALUE=DATE{parameters}"), &write_date(day)),
-            Stamp::Utc(at) => lines.raw(&format!("{name}{parameters}"), &write_utc(at)),
-            Stamp::Local(local) => {
+            FormedTime::Day(day) => lines.raw(&format!("{name};VALUE=DATE{parameters}"), &write_date(day)),
+            FormedTime::Utc(at) => lines.raw(&format!("{name}{parameters}"), &write_utc(at)),
+            FormedTime::Local(local) => {
                 lines.raw(&format!("{name};TZID={}{parameters}", self.zone), &write_local(local));
             }
         }

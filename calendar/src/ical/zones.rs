@@ -8,7 +8,7 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
 use super::component::Component;
-use super::observances::{Block, Spent, years_from};
+use super::observances::{OutOfSteps, ZoneBlock, years_from};
 use super::windows;
 use crate::steps::Steps;
 use crate::zone::find_zone;
@@ -19,7 +19,7 @@ const MAX_STEPS: u64 = 40_000_000;
 
 /// A zone that a TZID turned out to be.
 #[derive(Debug, Clone)]
-pub(super) struct Known {
+pub(super) struct ResolvedZone {
     /// As the database writes it.
     pub(super) name: String,
     pub(super) tz: TimeZone,
@@ -28,30 +28,30 @@ pub(super) struct Known {
 }
 
 /// From one local time to another.
-pub(super) type Stretch = (DateTime, DateTime);
+pub(super) type LocalSpan = (DateTime, DateTime);
 
 /// The time zones of a file: of each of its VCALENDARs its own, and of which one is asked now.
-pub(super) struct Zones<'a> {
-    calendars: Vec<Calendar<'a>>,
+pub(super) struct FileZones<'a> {
+    calendars: Vec<CalendarZones<'a>>,
     at: usize,
-    given: Option<Known>,
+    given: Option<ResolvedZone>,
     steps: Steps,
     /// What was answered last, for the same stretch.
-    answers: HashMap<String, Result<Known, String>>,
-    asked: Option<(usize, Stretch)>,
+    answers: HashMap<String, Result<ResolvedZone, String>>,
+    asked: Option<(usize, LocalSpan)>,
 }
 
 /// The time zones of one VCALENDAR.
-struct Calendar<'a> {
+struct CalendarZones<'a> {
     components: HashMap<&'a str, Vec<&'a Component>>,
-    blocks: HashMap<String, Result<Block, String>>,
+    blocks: HashMap<String, Result<ZoneBlock, String>>,
     /// Zones that earlier events turned out to be in.
     found: HashMap<String, Vec<String>>,
     /// X-WR-TIMEZONE.
     own: Option<&'a str>,
 }
 
-impl<'a> Calendar<'a> {
+impl<'a> CalendarZones<'a> {
     fn new(calendar: &'a Component) -> Self {
         let mut components: HashMap<&str, Vec<&Component>> = HashMap::new();
         for it in calendar.children.iter().filter(|it| it.kind == "VTIMEZONE") {
@@ -66,10 +66,10 @@ impl<'a> Calendar<'a> {
 }
 
 /// The VTIMEZONE of a name. Several are allowed where they say the same.
-fn read(components: &[&Component]) -> Result<Block, String> {
+fn read(components: &[&Component]) -> Result<ZoneBlock, String> {
     let is_same = components.windows(2).all(|pair| says_the_same(pair[0], pair[1]));
     let first = components.first().filter(|_| is_same).ok_or("there are several, and they differ")?;
-    Block::read(first)
+    ZoneBlock::read(first)
 }
 
 /// Whether two components have the same properties, wherever they stand.
@@ -82,11 +82,11 @@ fn says_the_same(one: &Component, other: &Component) -> bool {
         && one.children.iter().zip(&other.children).all(|(one, other)| says_the_same(one, other))
 }
 
-impl<'a> Zones<'a> {
+impl<'a> FileZones<'a> {
     /// `given` is the zone of floating times and dates; X-WR-TIMEZONE where it is absent.
     pub(super) fn new(calendars: &'a [Component], given: Option<&str>) -> Self {
         Self {
-            calendars: calendars.iter().map(Calendar::new).collect(),
+            calendars: calendars.iter().map(CalendarZones::new).collect(),
             at: 0,
             given: given.and_then(by_name),
             steps: Steps::new(MAX_STEPS),
@@ -101,7 +101,7 @@ impl<'a> Zones<'a> {
     }
 
     /// The zone of dates and floating times between two local times.
-    pub(super) fn floating(&mut self, span: Stretch) -> Result<Known, String> {
+    pub(super) fn floating(&mut self, span: LocalSpan) -> Result<ResolvedZone, String> {
         if let Some(given) = &self.given {
             return Ok(given.clone());
         }
@@ -114,7 +114,7 @@ impl<'a> Zones<'a> {
     }
 
     /// The zone of a TZID for an event between two local times.
-    pub(super) fn resolve(&mut self, tzid: &str, span: Stretch) -> Result<Known, String> {
+    pub(super) fn resolve(&mut self, tzid: &str, span: LocalSpan) -> Result<ResolvedZone, String> {
         let tzid = tzid.trim();
         if self.asked != Some((self.at, span)) {
             self.answers.clear();
@@ -128,7 +128,7 @@ impl<'a> Zones<'a> {
         answer
     }
 
-    fn search(&mut self, tzid: &str, span: Stretch) -> Result<Known, String> {
+    fn search(&mut self, tzid: &str, span: LocalSpan) -> Result<ResolvedZone, String> {
         // Its own calendar's, or else what another in the file says of the same name.
         let has = |at: &usize| self.calendars.get(*at).is_some_and(|it| it.components.contains_key(tzid));
         let home = std::iter::once(self.at).chain(0..self.calendars.len()).find(has);
@@ -137,7 +137,7 @@ impl<'a> Zones<'a> {
         let Some(calendar) = calendar else {
             return by_name(tzid).ok_or_else(|| unknown(tzid, "the file has no VTIMEZONE for it"));
         };
-        let Calendar { components, blocks, found, .. } = calendar;
+        let CalendarZones { components, blocks, found, .. } = calendar;
         let block = blocks
             .entry(tzid.to_owned())
             .or_insert_with(|| read(components.get(tzid).map_or(&[], Vec::as_slice)));
@@ -154,7 +154,7 @@ impl<'a> Zones<'a> {
             }
             Ok(block) => match block.differs(&known.tz, span, steps) {
                 Ok(None) => None,
-                Err(Spent) => Some(format!(
+                Err(OutOfSteps) => Some(format!(
                     "its VTIMEZONE for {tzid} is not compared with {}, which is taken",
                     known.name
                 )),
@@ -187,15 +187,15 @@ fn unknown(tzid: &str, why: &str) -> String {
 /// The zone that has the offsets of a block: over ten years, or else over one, or else over the stretch alone.
 fn by_block(
     tzid: &str,
-    block: &Block,
-    span: Stretch,
+    block: &ZoneBlock,
+    span: LocalSpan,
     found: &mut Vec<String>,
     steps: &mut Steps,
-) -> Result<Known, String> {
+) -> Result<ResolvedZone, String> {
     let mut stretches = [10, 1, 0].map(|years| (span.0, span.1.max(years_from(span.0, years)))).to_vec();
     stretches.dedup();
     for stretch in stretches {
-        let name = block.zone(stretch, found, steps).map_err(|Spent| {
+        let name = block.zone(stretch, found, steps).map_err(|OutOfSteps| {
             unknown(tzid, "the searches for zones of this file take more than they may: split the file")
         })?;
         let Some(name) = name else { continue };
@@ -216,14 +216,14 @@ fn by_block(
 }
 
 /// A zone by a name alone: IANA's, Windows', or IANA's behind a prefix such as `/mozilla.org/20050126_1/`.
-pub(super) fn by_name(tzid: &str) -> Option<Known> {
+pub(super) fn by_name(tzid: &str) -> Option<ResolvedZone> {
     let tzid = tzid.trim().trim_matches('"');
     let behind = tzid.match_indices('/').map(|(at, _)| &tzid[at + 1..]);
     let names =
         std::iter::once(tzid).chain(windows::zone(tzid)).chain(behind.filter(|_| tzid.starts_with('/')));
     let tz = names.filter(|name| name.len() <= 64).find_map(find_zone)?;
     let name = tz.iana_name().unwrap_or("UTC").to_owned();
-    Some(Known { name, tz, remark: None })
+    Some(ResolvedZone { name, tz, remark: None })
 }
 
 #[cfg(test)]
@@ -233,7 +233,7 @@ mod tests {
 
     fn resolve(text: &str, tzid: &str, from: &str, to: &str) -> Result<(String, bool), String> {
         let file = component::read(text.as_bytes());
-        let mut zones = Zones::new(&file.calendars, None);
+        let mut zones = FileZones::new(&file.calendars, None);
         let span = (from.parse().unwrap(), to.parse().unwrap());
         zones.resolve(tzid, span).map(|known| (known.name, known.remark.is_some()))
     }

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use calendar::ical::{self, Event, Made, Options};
+use calendar::ical::{self, ImportResult, ImportedEvent, ReadOptions};
 
 const FILES: [(&str, &str, &str); 7] = [
     ("exchange", include_str!("corpus/exchange.ics"), include_str!("corpus/exchange.txt")),
@@ -17,12 +17,12 @@ const FILES: [(&str, &str, &str); 7] = [
     ("lotus", include_str!("corpus/lotus.ics"), include_str!("corpus/lotus.txt")),
 ];
 
-fn told(event: &Event) -> String {
+fn told(event: &ImportedEvent) -> String {
     let uid = event.uid.as_deref().unwrap_or("-");
-    match &event.made {
-        Made::LeftOut(why) => format!("left {uid}\n  {}: {why}\n", event.line),
-        Made::Refused(why) => format!("refused {uid}\n  {}: {}\n", why.line, why.text),
-        Made::Taken(series) => {
+    match &event.result {
+        ImportResult::LeftOut(why) => format!("left {uid}\n  {}: {why}\n", event.line),
+        ImportResult::Refused(why) => format!("refused {uid}\n  {}: {}\n", why.line, why.text),
+        ImportResult::Taken(series) => {
             let mut text = format!("taken {uid}\n");
             for it in series.recurrence().unwrap().all().take(20) {
                 writeln!(text, "  {} {}", it.start, it.end).unwrap();
@@ -35,9 +35,9 @@ fn told(event: &Event) -> String {
     }
 }
 
-fn read(text: &str, expected: &str) -> Vec<Event> {
+fn read(text: &str, expected: &str) -> Vec<ImportedEvent> {
     let zone = expected.lines().find_map(|line| line.strip_prefix("time-zone "));
-    let options = Options { time_zone: zone.map(str::to_owned), ..Options::default() };
+    let options = ReadOptions { time_zone: zone.map(str::to_owned), ..ReadOptions::default() };
     let import = ical::read(text.as_bytes(), &options);
     assert_eq!(import.notes, []);
     import.events
@@ -63,7 +63,7 @@ fn the_order_of_components_and_their_containers_do_not_matter() {
         let instants = |text: &str| {
             let mut all: Vec<(String, Vec<String>)> = Vec::new();
             for event in read(text, expected) {
-                if let Made::Taken(series) = event.made {
+                if let ImportResult::Taken(series) = event.result {
                     let recurrence = series.recurrence().unwrap();
                     let starts = recurrence.all().take(20).map(|it| format!("{} {}", it.start, it.end));
                     all.push((series.uid, starts.collect()));

@@ -1,14 +1,14 @@
 //! iCalendar: what is read is what the text says, and what is written is read back with the same meaning.
 
-use calendar::ical::{self, Made, Options, Person, Series};
+use calendar::ical::{self, ImportResult, Person, ReadOptions, Series};
 use calendar::{Dst, Fold, Gap, Override, Recurrence, RecurrenceSpec, ReminderTime, find_zone};
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
 use super::at;
 
-fn read(text: &str) -> Vec<ical::Event> {
-    ical::read(text.as_bytes(), &Options::default()).events
+fn read(text: &str) -> Vec<ical::ImportedEvent> {
+    ical::read(text.as_bytes(), &ReadOptions::default()).events
 }
 
 fn event(lines: &str) -> String {
@@ -16,15 +16,15 @@ fn event(lines: &str) -> String {
 }
 
 fn taken(text: &str) -> Series {
-    match read(text).remove(0).made {
-        Made::Taken(series) => *series,
+    match read(text).remove(0).result {
+        ImportResult::Taken(series) => *series,
         other => panic!("{text}: {other:?}"),
     }
 }
 
 fn refused(text: &str) -> String {
-    match read(text).remove(0).made {
-        Made::Refused(why) => format!("{}: {}", why.line, why.text),
+    match read(text).remove(0).result {
+        ImportResult::Refused(why) => format!("{}: {}", why.line, why.text),
         other => panic!("{text}: {other:?}"),
     }
 }
@@ -57,9 +57,11 @@ fn a_start_is_utc_of_a_zone_floating_or_a_date() {
     );
     let why = refused(&event("DTSTART:20260105T100000\nDURATION:PT1H"));
     assert!(why.starts_with("5: DTSTART: floating") && why.contains("--time-zone"), "{why}");
-    let options = Options { time_zone: Some("Asia/Seoul".to_owned()), ..Options::default() };
+    let options = ReadOptions { time_zone: Some("Asia/Seoul".to_owned()), ..ReadOptions::default() };
     let text = event("DTSTART;VALUE=DATE:20260105\nDTEND;VALUE=DATE:20260108");
-    let Made::Taken(days) = ical::read(text.as_bytes(), &options).events.remove(0).made else { panic!() };
+    let ImportResult::Taken(days) = ical::read(text.as_bytes(), &options).events.remove(0).result else {
+        panic!()
+    };
     assert_eq!(
         (days.spec.start.as_str(), days.spec.duration),
         ("2026-01-05", Some(SignedDuration::from_hours(72)))
@@ -141,8 +143,11 @@ fn the_newer_revision_of_an_event_holds() {
     let two =
         "BEGIN:VEVENT\nUID:1\nSUMMARY:new\nDTSTART:20260106T100000Z\nSEQUENCE:2\nEND:VEVENT\nEND:VCALENDAR\n";
     let events = read(&(one + two));
-    assert!(matches!(&events[0].made, Made::LeftOut(why) if why.contains("older revision")), "{events:?}");
-    assert!(matches!(&events[1].made, Made::Taken(series) if series.title == "new"));
+    assert!(
+        matches!(&events[0].result, ImportResult::LeftOut(why) if why.contains("older revision")),
+        "{events:?}"
+    );
+    assert!(matches!(&events[1].result, ImportResult::Taken(series) if series.title == "new"));
 }
 
 #[test]
@@ -337,9 +342,9 @@ fn ten_thousand_events_with_every_tenth_broken_are_each_told_of() {
     let events = read(&(text + "END:VCALENDAR\n"));
     let refused = events
         .iter()
-        .filter(|it| matches!(&it.made, Made::Refused(why) if why.text.starts_with("RRULE")))
+        .filter(|it| matches!(&it.result, ImportResult::Refused(why) if why.text.starts_with("RRULE")))
         .count();
-    let taken = events.iter().filter(|it| matches!(it.made, Made::Taken(_))).count();
+    let taken = events.iter().filter(|it| matches!(it.result, ImportResult::Taken(_))).count();
     assert_eq!((events.len(), taken, refused), (10_000, 9_000, 1_000));
 }
 
@@ -363,7 +368,7 @@ fn a_zone_that_is_known_costs_no_search_and_searches_are_bounded() {
     let file = |zones: String, events: String| format!("BEGIN:VCALENDAR\n{zones}{events}END:VCALENDAR\n");
     let taken = |text: &str| {
         let events = read(text);
-        (events.len(), events.iter().filter(|it| matches!(it.made, Made::Taken(_))).count())
+        (events.len(), events.iter().filter(|it| matches!(it.result, ImportResult::Taken(_))).count())
     };
     let one = file(zone(1, "-0500"), (0..5_000).map(|number| event(number, 1)).collect());
     assert_eq!(taken(&one), (5_000, 5_000));
@@ -373,8 +378,7 @@ fn a_zone_that_is_known_costs_no_search_and_searches_are_bounded() {
         (0..3_000).map(|number| event(number, number)).collect(),
     );
     assert_eq!(taken(&many), (3_000, 0));
-    let spent =
-        |it: &ical::Event| matches!(&it.made, Made::Refused(why) if why.text.contains("take more than"));
+    let spent = |it: &ical::ImportedEvent| matches!(&it.result, ImportResult::Refused(why) if why.text.contains("take more than"));
     assert!(read(&many).iter().filter(|it| spent(it)).count() > 1_000);
 }
 
@@ -545,8 +549,8 @@ fn what_an_event_says_of_itself_is_kept_and_no_link_is_dropped() {
 #[test]
 fn a_place_that_is_a_resource_is_not_said_twice() {
     let text = event("DTSTART:20260105T100000Z\nDURATION:PT15M\nLOCATION:Room 1");
-    let options = Options { location_is_resource: true, ..Options::default() };
-    let Made::Taken(series) = ical::read(text.as_bytes(), &options).events.remove(0).made else {
+    let options = ReadOptions { location_is_resource: true, ..ReadOptions::default() };
+    let ImportResult::Taken(series) = ical::read(text.as_bytes(), &options).events.remove(0).result else {
         panic!("{text}")
     };
     assert_eq!((series.resources, series.location), (vec!["Room 1".to_owned()], None));
@@ -583,10 +587,10 @@ proptest! {
                 _ => bytes[at] = b"0123456789-;:,TZP\r\n "[usize::from(byte) % 20],
             }
         }
-        let options = Options { time_zone: Some("Asia/Seoul".to_owned()), location_is_resource: true };
+        let options = ReadOptions { time_zone: Some("Asia/Seoul".to_owned()), location_is_resource: true };
         let import = ical::read(&bytes, &options);
         for event in import.events {
-            if let Made::Taken(series) = event.made {
+            if let ImportResult::Taken(series) = event.result {
                 prop_assert!(series.recurrence().is_ok(), "{:?}", series);
                 let written = ical::write(std::slice::from_ref(&series), at("2026-01-01T00:00:00Z"));
                 prop_assert!(written.series[0].is_ok(), "{:?} {:?}", written.series, series);
@@ -690,7 +694,7 @@ fn no_uid_is_written_twice() {
     let told = written.series[1].as_ref().unwrap();
     assert_eq!(told, &["UID: another has \"a\" too; this one is written with \"a/copy-2\""]);
     let back = read(&written.text);
-    assert_eq!(back.iter().filter(|it| matches!(it.made, Made::Taken(_))).count(), 4);
+    assert_eq!(back.iter().filter(|it| matches!(it.result, ImportResult::Taken(_))).count(), 4);
 }
 
 #[test]
@@ -871,6 +875,9 @@ fn of_two_that_nothing_decides_one_that_does_not_cancel_holds() {
     let again = event("DTSTART:20260107T100000Z\nDURATION:PT1H").replace("BEGIN:VCALENDAR\n", "");
     let both = event("DTSTART:20260105T100000Z\nDURATION:PT1H").replace("END:VCALENDAR\n", &again);
     let events = read(&both);
-    assert!(matches!(&events[0].made, Made::Taken(_)), "{events:?}");
-    assert!(matches!(&events[1].made, Made::Refused(why) if why.text.contains("has the same")), "{events:?}");
+    assert!(matches!(&events[0].result, ImportResult::Taken(_)), "{events:?}");
+    assert!(
+        matches!(&events[1].result, ImportResult::Refused(why) if why.text.contains("has the same")),
+        "{events:?}"
+    );
 }

@@ -1,11 +1,11 @@
 //! What is refused, and in which words.
 
-use calendar::{Override, Recurrence, RecurrenceError, RecurrenceSpec, Rule, WhichRule};
+use calendar::{Override, Recurrence, RecurrenceError, RecurrenceRule, RecurrenceSpec, WhichRule};
 
 use crate::spec;
 
 fn rule_error(text: &str) -> String {
-    text.parse::<Rule>().unwrap_err().to_string()
+    text.parse::<RecurrenceRule>().unwrap_err().to_string()
 }
 
 fn refusal(rule: &str) -> RecurrenceError {
@@ -55,7 +55,7 @@ fn a_rule_says_where_it_is_wrong_and_what_is_allowed() {
 
 #[test]
 fn names_and_values_are_read_in_any_case() {
-    assert_eq!("freq=weekly;byday=mo".parse::<Rule>(), "FREQ=WEEKLY;BYDAY=MO".parse());
+    assert_eq!("freq=weekly;byday=mo".parse::<RecurrenceRule>(), "FREQ=WEEKLY;BYDAY=MO".parse());
 }
 
 #[test]

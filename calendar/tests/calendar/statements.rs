@@ -1,7 +1,7 @@
 //! What a file says of one series, in any order, spelling and container: what holds is what RFC 5546, section 2.1.5, says,
 //! by a model of five lines.
 
-use calendar::ical::{self, Made, Options};
+use calendar::ical::{self, ImportResult, ReadOptions};
 use jiff::civil::date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan};
@@ -142,15 +142,15 @@ proptest! {
             calendars.iter().map(|events| format!("BEGIN:VCALENDAR\n{events}END:VCALENDAR\n")).collect();
         let text = text.concat();
         let mut found = Vec::new();
-        for event in ical::read(text.as_bytes(), &Options::default()).events {
-            match event.made {
-                Made::Taken(series) => {
+        for event in ical::read(text.as_bytes(), &ReadOptions::default()).events {
+            match event.result {
+                ImportResult::Taken(series) => {
                     found.extend(series.recurrence().unwrap().all().map(|it| (it.start, it.end)));
                 }
-                Made::LeftOut(_) => {}
+                ImportResult::LeftOut(_) => {}
                 // All of a series may be taken out; then there is none.
-                Made::Refused(why) if why.text.contains("it never happens") => {}
-                Made::Refused(why) => prop_assert!(false, "{:?}\n{}", why, text),
+                ImportResult::Refused(why) if why.text.contains("it never happens") => {}
+                ImportResult::Refused(why) => prop_assert!(false, "{:?}\n{}", why, text),
             }
         }
         found.sort_unstable();

@@ -394,7 +394,7 @@ proptest! {
 
     #[test]
     fn the_canonical_text_of_a_rule_parses_to_the_same_rule(parts in prop_oneof![parts().boxed(), sub_daily().boxed()]) {
-        let rule: calendar::Rule = parts.text().parse().unwrap();
+        let rule: calendar::RecurrenceRule = parts.text().parse().unwrap();
         prop_assert_eq!(&rule, &rule.to_string().parse().unwrap());
     }
 }

@@ -8,12 +8,12 @@ use std::collections::BTreeSet;
 use jiff::civil::DateTime;
 use jiff::{SignedDuration, Timestamp};
 
-use super::plan::{Form, MAX_WRITTEN, Plan, Stamp};
+use super::event_plan::{EventPlan, FormedTime, MAX_WRITTEN, TimeForm};
 use crate::days::DAY;
 use crate::occurrences::Occurrence;
 use crate::recurrence::Recurrence;
-use crate::rule::{End, Rule};
-use crate::spec::{RecurrenceSpec, When, read};
+use crate::rule::{End, RecurrenceRule};
+use crate::spec::{RecurrenceSpec, SpecTime, read_time};
 use crate::zone::{Dst, civil, floor_second, timestamp};
 
 /// Times that EXRULE takes out that are written one by one.
@@ -21,14 +21,14 @@ const MAX_EXCEPTED: usize = 366;
 /// Occurrences near one change of the clocks, or behind a COUNT, that are compared.
 const MAX_COMPARED: usize = 20_000;
 
-impl Plan {
+impl EventPlan {
     /// What EXRULE takes out of a series with an end, if it can be said one by one: more readers know EXDATE.
     pub(super) fn excepted_by_rules(
         &self,
         spec: &RecurrenceSpec,
         plain: &Recurrence,
         is_bounded: bool,
-    ) -> Option<Vec<Stamp>> {
+    ) -> Option<Vec<FormedTime>> {
         if spec.except_rules.is_empty() {
             return Some(Vec::new());
         }
@@ -44,7 +44,7 @@ impl Plan {
             return None;
         }
         let kept: BTreeSet<Timestamp> = less.all().take(MAX_WRITTEN).map(|it| it.start).collect();
-        let gone: Vec<Stamp> =
+        let gone: Vec<FormedTime> =
             all.iter().filter(|it| !kept.contains(&it.start)).map(|it| self.of(it)).collect();
         (gone.len() <= MAX_EXCEPTED).then_some(gone)
     }
@@ -57,13 +57,13 @@ impl Plan {
         skipped: Option<DateTime>,
     ) -> Result<(), String> {
         for text in &spec.dates {
-            let stamp = match read(text).ok_or_else(|| format!("dates: {text} can't be written"))? {
-                When::Day(midnight) => self.stamp(
+            let stamp = match read_time(text).ok_or_else(|| format!("dates: {text} can't be written"))? {
+                SpecTime::Day(midnight) => self.stamp(
                     plain,
                     civil(if plain.is_all_day() { midnight } else { plain.at_start_time(midnight) }),
                 ),
-                When::Local(local) => self.stamp(plain, civil(local)),
-                When::Instant(at) => Stamp::Utc(timestamp(at)),
+                SpecTime::Local(local) => self.stamp(plain, civil(local)),
+                SpecTime::Instant(at) => FormedTime::Utc(timestamp(at)),
             };
             self.dates.push(self.date(stamp));
         }
@@ -71,8 +71,8 @@ impl Plan {
         except.extend(skipped.map(|start| self.stamp(plain, start)));
         for text in &spec.except_dates {
             let second = SignedDuration::from_secs(1);
-            match read(text).ok_or_else(|| format!("exceptDates: {text} can't be written"))? {
-                When::Day(midnight) => {
+            match read_time(text).ok_or_else(|| format!("exceptDates: {text} can't be written"))? {
+                SpecTime::Day(midnight) => {
                     let low = plain.zone.resolve(midnight).low.saturating_sub(DAY);
                     let day = civil(midnight).date();
                     let near = plain.occurrences(timestamp(low)).take(MAX_WRITTEN * 2);
@@ -84,13 +84,13 @@ impl Plan {
                         ));
                     }
                 }
-                When::Local(local) => {
+                SpecTime::Local(local) => {
                     let local = civil(local);
                     let named =
                         ["", "/2"].into_iter().filter_map(|turn| plain.find(&format!("{local}{turn}")));
                     except.extend(named.map(|it| self.of(&it)));
                 }
-                When::Instant(at) => {
+                SpecTime::Instant(at) => {
                     let before = timestamp(at).checked_sub(second).unwrap_or(Timestamp::MIN);
                     let found = plain.after(before).filter(|it| it.start == timestamp(at));
                     except.extend(found.map(|it| self.of(&it)));
@@ -128,14 +128,14 @@ impl Plan {
             let starts = |list: &[Occurrence]| list.iter().map(|it| it.start).collect::<BTreeSet<_>>();
             let (of_theirs, of_ours) = (starts(&theirs), starts(&ours));
             more.extend(ours.iter().filter(|it| !of_theirs.contains(&it.start)).map(|it| match self.form {
-                Form::Day => Stamp::Day(it.local_start.date()),
-                _ => Stamp::Utc(it.start),
+                TimeForm::Day => FormedTime::Day(it.local_start.date()),
+                _ => FormedTime::Utc(it.start),
             }));
             for it in theirs.iter().filter(|it| !of_ours.contains(&it.start)) {
                 less.insert(self.of(it));
                 // Readers that compare instants find no local time that does not exist.
-                if self.form == Form::Local && it.is_shifted(&self.tz) {
-                    less.insert(Stamp::Utc(it.start));
+                if self.form == TimeForm::Local && it.is_shifted(&self.tz) {
+                    less.insert(FormedTime::Utc(it.start));
                 }
             }
             if more.len() + less.len() > MAX_WRITTEN {
@@ -144,7 +144,7 @@ impl Plan {
                 ));
             }
         }
-        if !plain.rules().iter().all(Rule::is_bounded) {
+        if !plain.rules().iter().all(RecurrenceRule::is_bounded) {
             let words = format!(
                 "recurrence.dst is written out until {}: behind it others read RFC 5545",
                 until.strftime("%Y-%m-%d")
@@ -152,7 +152,7 @@ impl Plan {
             self.remark(&words);
         }
         self.dates.extend(more);
-        let known: BTreeSet<Stamp> = self.except.iter().copied().collect();
+        let known: BTreeSet<FormedTime> = self.except.iter().copied().collect();
         self.except.extend(less.into_iter().filter(|it| !known.contains(it)));
         Ok(())
     }
@@ -161,8 +161,8 @@ impl Plan {
 /// For each rule whose COUNT ends later by the policy than by RFC 5545: from behind the end that others see to its own.
 fn tails(bare: &RecurrenceSpec) -> Vec<(i64, i64)> {
     let rules = bare.rule.iter().chain(&bare.more_rules).chain(&bare.except_rules);
-    let counted =
-        rules.filter(|rule| rule.parse::<Rule>().is_ok_and(|rule| matches!(rule.end, End::Count(_))));
+    let counted = rules
+        .filter(|rule| rule.parse::<RecurrenceRule>().is_ok_and(|rule| matches!(rule.end, End::Count(_))));
     let last = |rule: &String, dst: Dst| {
         let alone = RecurrenceSpec {
             start: bare.start.clone(),

@@ -8,14 +8,14 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-use super::plan::{Change, Form, MAX_WRITTEN, Plan, Stamp};
+use super::event_plan::{EventPlan, FormedTime, MAX_WRITTEN, OverrideEvent, TimeForm};
 use crate::days::DAY;
 use crate::ical::Series;
 use crate::ical::instants::MAX_SHARING_STEPS;
 use crate::occurrences::Occurrence;
 use crate::recurrence::Recurrence;
-use crate::rule::Rule;
-use crate::spec::{MAX_DATES, Override, RecurrenceError, RecurrenceSpec, When, read};
+use crate::rule::RecurrenceRule;
+use crate::spec::{MAX_DATES, Override, RecurrenceError, RecurrenceSpec, SpecTime, read_time};
 use crate::steps::Steps;
 use crate::zone::{Dst, civil, floor_second, timestamp};
 
@@ -24,7 +24,7 @@ const YEARS: i64 = 10;
 /// Occurrences by which a moved start is compared with the series as it is.
 const COMPARED: usize = 500;
 
-impl Plan {
+impl EventPlan {
     pub(super) fn new(series: &Series, stamp: Timestamp) -> Result<Self, String> {
         let spec = &series.spec;
         let make = |spec: &RecurrenceSpec| Recurrence::new(spec).map_err(|error| error.to_string());
@@ -32,14 +32,14 @@ impl Plan {
         let bare = RecurrenceSpec { overrides: Vec::new(), ..spec.clone() };
         let usual = RecurrenceSpec { except_dates: Vec::new(), except_rules: Vec::new(), ..bare.clone() };
         let usual = make(&RecurrenceSpec { dst: Dst::default(), ..usual })?;
-        let rules: Vec<Rule> = usual.rules().to_vec();
-        let is_bounded = rules.iter().all(Rule::is_bounded);
+        let rules: Vec<RecurrenceRule> = usual.rules().to_vec();
+        let is_bounded = rules.iter().all(RecurrenceRule::is_bounded);
         let last = is_bounded.then(|| full.before(Timestamp::MAX).map_or(stamp, |it| it.end.max(it.start)));
         let mut plan = Self {
             form: form(spec, &full)?,
             zone: full.time_zone().to_owned(),
             tz: full.zone().clone(),
-            start: Stamp::Utc(stamp),
+            start: FormedTime::Utc(stamp),
             length: length(spec, &full),
             rules: Vec::new(),
             except_rules: Vec::new(),
@@ -55,7 +55,7 @@ impl Plan {
         let (start, skipped) = plan.start(spec, &usual);
         plan.start = plan.stamp(&usual, start);
         plan.rules = rules.iter().map(|rule| plan.rule(&usual, rule)).collect();
-        if plan.form == Form::Local && rules.iter().any(|rule| rule.frequency().is_sub_daily()) {
+        if plan.form == TimeForm::Local && rules.iter().any(|rule| rule.frequency().is_sub_daily()) {
             plan.remark(
                 "rules shorter than DAILY count in real time here; others may count on the local clock",
             );
@@ -63,13 +63,13 @@ impl Plan {
         let by_rules = plan.excepted_by_rules(spec, &usual, is_bounded);
         if by_rules.is_none() {
             for text in &spec.except_rules {
-                let rule: Rule = text.parse().map_err(|error| format!("exceptRrules: {error}"))?;
+                let rule: RecurrenceRule = text.parse().map_err(|error| format!("exceptRrules: {error}"))?;
                 plan.except_rules.push(plan.rule(&usual, &rule));
             }
             plan.remark("EXRULE is of RFC 2445: readers that know only RFC 5545 overlook it");
         }
         plan.exceptions(spec, &usual, skipped.then_some(start))?;
-        let known: BTreeSet<Stamp> = plan.except.iter().copied().collect();
+        let known: BTreeSet<FormedTime> = plan.except.iter().copied().collect();
         plan.except.extend(by_rules.into_iter().flatten().filter(|it| !known.contains(it)));
         plan.policy(&usual, &bare, last.unwrap_or_else(|| ahead(stamp, full.start(), &plan.tz)))?;
         plan.overrides(spec, &usual, &full)?;
@@ -99,7 +99,7 @@ impl Plan {
         let Ok(by_rules) = Recurrence::new(&rules) else { return (start, true) };
         let Some(first) = by_rules.all().next().filter(|first| !first.repeated) else { return (start, true) };
         let text = match self.form {
-            Form::Day => first.local_start.date().to_string(),
+            TimeForm::Day => first.local_start.date().to_string(),
             _ => first.local_start.to_string(),
         };
         // A start that moves must move no exception either.
@@ -109,7 +109,8 @@ impl Plan {
             (Ok(wanted), Ok(moved)) => {
                 let last = |it: &Recurrence| it.before(Timestamp::MAX).map(|it| it.start);
                 moved.all().take(COMPARED).eq(wanted.all().take(COMPARED))
-                    && (!moved.rules().iter().all(Rule::is_bounded) || last(&moved) == last(&wanted))
+                    && (!moved.rules().iter().all(RecurrenceRule::is_bounded)
+                        || last(&moved) == last(&wanted))
             }
             _ => false,
         };
@@ -128,10 +129,10 @@ impl Plan {
         for it in &spec.overrides {
             let id = &it.recurrence_id;
             let wrong = || format!("overrides: {id} can't be written");
-            let name = match read(id).ok_or_else(wrong)? {
-                When::Day(midnight) if !plain.is_all_day() => civil(plain.at_start_time(midnight)),
-                When::Day(local) | When::Local(local) => civil(local),
-                When::Instant(at) => civil(plain.zone.local_of(at)),
+            let name = match read_time(id).ok_or_else(wrong)? {
+                SpecTime::Day(midnight) if !plain.is_all_day() => civil(plain.at_start_time(midnight)),
+                SpecTime::Day(local) | SpecTime::Local(local) => civil(local),
+                SpecTime::Instant(at) => civil(plain.zone.local_of(at)),
             };
             let own = plain.find(&name.to_string());
             let id = own.map_or_else(|| self.stamp(plain, name), |it| self.of(&it));
@@ -146,7 +147,9 @@ impl Plan {
             if it.this_and_future {
                 self.remark("RANGE=THISANDFUTURE: Google and Outlook read it as that one occurrence alone");
                 if let Some(text) = &it.start {
-                    let (When::Day(local) | When::Local(local)) = read(text).ok_or_else(wrong)? else {
+                    let (SpecTime::Day(local) | SpecTime::Local(local)) =
+                        read_time(text).ok_or_else(wrong)?
+                    else {
                         return Err(wrong());
                     };
                     start = self.stamp(plain, civil(local));
@@ -168,7 +171,7 @@ impl Plan {
                 }
             }
             let (this_and_future, cancelled) = (it.this_and_future, it.cancelled);
-            self.changes.push(Change { id, this_and_future, cancelled, start, length });
+            self.changes.push(OverrideEvent { id, this_and_future, cancelled, start, length });
         }
         if self.changes.len() > MAX_DATES {
             return Err(format!("overrides: more than {MAX_DATES} would be needed"));
@@ -182,18 +185,18 @@ impl Plan {
         plain: &Recurrence,
         full: &Recurrence,
         found: &Occurrence,
-    ) -> (Stamp, (i64, SignedDuration)) {
+    ) -> (FormedTime, (i64, SignedDuration)) {
         let seen = at_once(full, found, &mut Steps::new(MAX_SHARING_STEPS)).unwrap_or(*found);
         let zoned = |at: Timestamp| self.tz.to_datetime(at);
         if plain.is_all_day() {
             let (from, to) = (zoned(found.start).date(), zoned(seen.end).date());
             let days = from.until(to).map_or(1, |span| i64::from(span.get_days()));
-            return (Stamp::Day(from), (days, SignedDuration::ZERO));
+            return (FormedTime::Day(from), (days, SignedDuration::ZERO));
         }
         let local = zoned(found.start);
         let is_first = self.tz.to_timestamp(local).is_ok_and(|at| at == found.start);
-        let local = (self.form == Form::Local && is_first).then_some(Stamp::Local(local));
-        (local.unwrap_or(Stamp::Utc(found.start)), (0, seen.end.duration_since(found.start)))
+        let local = (self.form == TimeForm::Local && is_first).then_some(FormedTime::Local(local));
+        (local.unwrap_or(FormedTime::Utc(found.start)), (0, seen.end.duration_since(found.start)))
     }
 
     /// What `rest` has, and an override hides: readers that take the longest of those on one instant, as ours does, are
@@ -202,7 +205,7 @@ impl Plan {
         &mut self,
         plain: &Recurrence,
         rest: &Recurrence,
-        (start, length): (Stamp, (i64, SignedDuration)),
+        (start, length): (FormedTime, (i64, SignedDuration)),
         hidden: &Occurrence,
     ) -> Option<()> {
         if self.shown(plain, rest, hidden).1 <= length {
@@ -211,7 +214,7 @@ impl Plan {
         let name = plain.find(&hidden.id()).filter(|it| !it.repeated)?;
         let (id, this_and_future, cancelled) = (self.of(&name), false, false);
         if self.changes.iter().all(|it| it.this_and_future || it.id != id) {
-            self.changes.push(Change { id, this_and_future, cancelled, start, length });
+            self.changes.push(OverrideEvent { id, this_and_future, cancelled, start, length });
         }
         Some(())
     }
@@ -226,17 +229,17 @@ fn at_once(recurrence: &Recurrence, found: &Occurrence, steps: &mut Steps) -> Op
 
 /// Dates for all-day events. UTC for its zone, and for rules that count in real time and look at no clock: others count
 /// them on the clock of a TZID. Else local times.
-fn form(spec: &RecurrenceSpec, full: &Recurrence) -> Result<Form, String> {
+fn form(spec: &RecurrenceSpec, full: &Recurrence) -> Result<TimeForm, String> {
     if full.is_all_day() {
-        return Ok(Form::Day);
+        return Ok(TimeForm::Day);
     }
     let rules = spec.rule.iter().chain(&spec.more_rules).chain(&spec.except_rules);
-    let rules: Vec<Rule> =
+    let rules: Vec<RecurrenceRule> =
         rules.map(|it| it.parse()).collect::<Result<_, _>>().map_err(|error| format!("{error}"))?;
-    let is_plain = |rule: &Rule| rule.frequency().is_sub_daily() && rule.has_no_by_parts();
+    let is_plain = |rule: &RecurrenceRule| rule.frequency().is_sub_daily() && rule.has_no_by_parts();
     let is_real = !rules.is_empty() && rules.iter().all(is_plain);
     let is_utc = matches!(full.time_zone(), "UTC" | "Etc/UTC") || is_real;
-    Ok(if is_utc { Form::Utc } else { Form::Local })
+    Ok(if is_utc { TimeForm::Utc } else { TimeForm::Local })
 }
 
 fn length(spec: &RecurrenceSpec, full: &Recurrence) -> (i64, SignedDuration) {

@@ -11,29 +11,29 @@ use crate::spans::{Run, Span};
 /// A run of fewer events takes more memory than the events.
 pub(crate) const SHORT_RUN: u32 = 3;
 /// Singles of a place that a search looks at first.
-const AT_ONCE: usize = 16;
+const PROBES: usize = 16;
 
 /// The places that a booking needs.
 #[derive(Debug)]
-pub(crate) enum Needed {
+pub(crate) enum NeedNumbers {
     One(u32),
     Many(Box<[u32]>),
 }
 
-impl Deref for Needed {
+impl Deref for NeedNumbers {
     type Target = [u32];
 
     fn deref(&self) -> &[u32] {
         match self {
-            Self::One(place) => slice::from_ref(place),
-            Self::Many(places) => places,
+            Self::One(need) => slice::from_ref(need),
+            Self::Many(needs) => needs,
         }
     }
 }
 
 /// A participant or resource. What a check of single events reads of it is 64 bytes, with a name of eight.
 #[derive(Debug)]
-pub(crate) struct Place<R> {
+pub(crate) struct NeedIndex<R> {
     pub(crate) name: R,
     pub(crate) capacity: u32,
     /// How many bookings hold it.
@@ -51,7 +51,7 @@ pub(crate) struct Place<R> {
 pub(crate) struct Repeated {
     /// Bookings of which not all is held.
     pub(crate) endless: Vec<u32>,
-    pub(crate) series: Vec<Series>,
+    pub(crate) runs: Vec<HeldRun>,
 }
 
 /// An event that starts from 1970 to 2106; one at another time is held as a run of one.
@@ -78,18 +78,18 @@ impl Single {
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Series {
+pub(crate) struct HeldRun {
     pub(crate) run: Run,
     pub(crate) slot: u32,
 }
 
-impl<R> Place<R> {
+impl<R> NeedIndex<R> {
     pub(crate) fn new(name: R) -> Self {
         Self { name, capacity: 1, bookings: 0, singles: Vec::new(), repeated: None, lead: 0, reach: 0 }
     }
 
-    pub(crate) fn series(&self) -> &[Series] {
-        self.repeated.as_ref().map_or(&[], |repeated| &repeated.series)
+    pub(crate) fn runs(&self) -> &[HeldRun] {
+        self.repeated.as_ref().map_or(&[], |repeated| &repeated.runs)
     }
 
     pub(crate) fn endless(&self) -> &[u32] {
@@ -100,8 +100,8 @@ impl<R> Place<R> {
     ///
     /// A search by halves waits for the memory at each step. So it looks at some in all parts first, which the
     /// processor fetches at once.
-    pub(crate) fn started(&self, at: i64) -> usize {
-        let step = self.singles.len() / AT_ONCE + 1;
+    pub(crate) fn singles_started_by(&self, at: i64) -> usize {
+        let step = self.singles.len() / PROBES + 1;
         let parts = self.singles.iter().step_by(step).filter(|single| single.start() <= at).count();
         let from = parts.saturating_sub(1) * step;
         let part = &self.singles[from..self.singles.len().min(from + step)];
@@ -142,7 +142,7 @@ impl<R> Place<R> {
     }
 
     fn push_run(&mut self, run: Run, slot: u32) {
-        self.repeated.get_or_insert_default().series.push(Series { run, slot });
+        self.repeated.get_or_insert_default().runs.push(HeldRun { run, slot });
     }
 }
 
@@ -153,14 +153,14 @@ mod tests {
     #[test]
     fn a_search_in_all_parts_finds_what_a_search_by_halves_finds() {
         for count in 0..100 {
-            let mut place = Place::new("room");
+            let mut need = NeedIndex::new("room");
             for index in (0..count).rev() {
                 let start = index / 3 * 10;
-                place.enter(0, &[Span { start, end: start + 5 }], &[]);
+                need.enter(0, &[Span { start, end: start + 5 }], &[]);
             }
             for at in -1..340 {
-                let by_halves = place.singles.partition_point(|single| single.start() <= at);
-                assert_eq!(place.started(at), by_halves, "{count} singles, at {at}");
+                let by_halves = need.singles.partition_point(|single| single.start() <= at);
+                assert_eq!(need.singles_started_by(at), by_halves, "{count} singles, at {at}");
             }
         }
     }

@@ -54,18 +54,18 @@ pub fn clock_changes(
         }
         if new > old {
             let local = |it: &Occurrence| it.local_start;
-            let ours: Vec<DateTime> = near(&own, at, old, new).iter().map(local).collect();
-            for it in near(plain, at, old, new).iter().filter(|it| it.is_shifted(zone)) {
+            let ours: Vec<DateTime> = occurrences_near(&own, at, old, new).iter().map(local).collect();
+            for it in occurrences_near(plain, at, old, new).iter().filter(|it| it.is_shifted(zone)) {
                 let here = ours.contains(&it.local_start);
                 let effect = if here { ClockEffect::Shifted } else { ClockEffect::Skipped };
                 found.push(ClockChange { at, local: it.local_start, effect });
             }
         } else if spec.dst.fold == Fold::Both {
-            let once: Vec<Occurrence> = near(plain, at, old, new);
+            let once: Vec<Occurrence> = occurrences_near(plain, at, old, new);
             // An override may have moved it.
             let second =
                 |it: &Occurrence| it.repeated && new.to_timestamp(it.local_start).ok() == Some(it.start);
-            let twice = near(&own, at, old, new).into_iter().filter(second);
+            let twice = occurrences_near(&own, at, old, new).into_iter().filter(second);
             let added = twice.filter(|it| !once.iter().any(|other| other.start == it.start));
             found.extend(added.map(|it| ClockChange {
                 at,
@@ -84,7 +84,7 @@ fn offsets(zone: &TimeZone, at: Timestamp) -> (Offset, Offset) {
 }
 
 /// What starts within the length of the change, to either side.
-fn near(recurrence: &Recurrence, at: Timestamp, old: Offset, new: Offset) -> Vec<Occurrence> {
+fn occurrences_near(recurrence: &Recurrence, at: Timestamp, old: Offset, new: Offset) -> Vec<Occurrence> {
     let length = SignedDuration::from_secs(i64::from((new.seconds() - old.seconds()).abs()));
     let from = at.checked_sub(length + SignedDuration::from_secs(1)).unwrap_or(Timestamp::MIN);
     let to = at.checked_add(length).unwrap_or(Timestamp::MAX);

@@ -7,7 +7,7 @@ const MAX_FAULTS: usize = 50;
 
 /// Something that is wrong with a [`crate::RecurrenceSpec`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Misfit {
+pub struct SpecProblem {
     /// Which rule it is about, if it is about one.
     pub rule: Option<WhichRule>,
     /// What is wrong.
@@ -25,9 +25,9 @@ pub enum WhichRule {
 
 /// Gathers them.
 #[derive(Debug, Default)]
-pub(crate) struct Faults(Vec<Misfit>);
+pub(crate) struct SpecProblems(Vec<SpecProblem>);
 
-impl Faults {
+impl SpecProblems {
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -37,7 +37,7 @@ impl Faults {
     }
 
     pub(crate) fn add(&mut self, error: RecurrenceError) {
-        self.push(Misfit { rule: None, error });
+        self.push(SpecProblem { rule: None, error });
     }
 
     /// What was checked; none when it is wrong.
@@ -46,15 +46,19 @@ impl Faults {
     }
 
     /// The same, of a rule.
-    pub(crate) fn take_of<T>(&mut self, rule: WhichRule, checked: Result<T, RecurrenceError>) -> Option<T> {
-        checked.map_err(|error| self.push(Misfit { rule: Some(rule), error })).ok()
+    pub(crate) fn take_for_rule<T>(
+        &mut self,
+        rule: WhichRule,
+        checked: Result<T, RecurrenceError>,
+    ) -> Option<T> {
+        checked.map_err(|error| self.push(SpecProblem { rule: Some(rule), error })).ok()
     }
 
-    pub(crate) fn end<T>(self, checked: T) -> Result<T, Vec<Misfit>> {
+    pub(crate) fn into_result<T>(self, checked: T) -> Result<T, Vec<SpecProblem>> {
         if self.0.is_empty() { Ok(checked) } else { Err(self.0) }
     }
 
-    fn push(&mut self, misfit: Misfit) {
+    fn push(&mut self, misfit: SpecProblem) {
         if self.0.len() < MAX_FAULTS {
             self.0.push(misfit);
         }

@@ -5,11 +5,11 @@ const WIDTH: usize = 75;
 
 /// The text, a line at a time.
 #[derive(Debug, Default)]
-pub(super) struct Lines {
+pub(super) struct LineWriter {
     pub(super) text: String,
 }
 
-impl Lines {
+impl LineWriter {
     /// A property whose value is no TEXT.
     pub(super) fn raw(&mut self, name: &str, value: &str) {
         let line = format!("{name}:{value}");
@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn lines_are_folded_at_75_octets_between_characters() {
-        let mut lines = Lines::default();
+        let mut lines = LineWriter::default();
         lines.text("SUMMARY", &"ä€".repeat(40));
         assert!(lines.text.split("\r\n").all(|line| line.len() <= WIDTH), "{}", lines.text);
         let unfolded = lines.text.replace("\r\n ", "");

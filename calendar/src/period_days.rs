@@ -6,19 +6,19 @@ use crate::days::{
     self, YearMask, add_weeks, add_year_day, add_year_weekdays, date_of, day_number, month_length,
     month_mask, month_offset, weekday, weekday_mask,
 };
-use crate::rule::Rule;
+use crate::rule::RecurrenceRule;
 
 /// A rule, and what it takes from its start.
 #[derive(Debug, Clone)]
-pub(crate) struct Expansion {
-    pub(crate) rule: Rule,
+pub(crate) struct PeriodDays {
+    pub(crate) rule: RecurrenceRule,
     pub(crate) start_day: i32,
     /// Year, month and day of the start.
     pub(crate) start_date: (i32, i32, i32),
 }
 
-impl Expansion {
-    pub(crate) fn new(rule: &Rule, start_day: i32) -> Self {
+impl PeriodDays {
+    pub(crate) fn new(rule: &RecurrenceRule, start_day: i32) -> Self {
         Self { rule: rule.clone(), start_day, start_date: date_of(start_day) }
     }
 
@@ -130,7 +130,7 @@ fn push_month(first: i32, mut mask: u32, out: &mut Vec<i32>) {
     }
 }
 
-impl Rule {
+impl RecurrenceRule {
     fn month_day_mask(&self, length: i32) -> u32 {
         let days = self.month_days.iter().map(|&day| if day > 0 { day } else { length + 1 + day });
         days.filter(|day| (1..=length).contains(day)).fold(0, |mask, day| mask | 1 << (day - 1))

@@ -6,12 +6,12 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::Remark;
-use super::lines::Line;
-use super::series::{Building, midnight_or, of_day};
+use super::lines::ContentLine;
+use super::series::{SeriesBuilder, midnight_or, of_day};
 use super::statement::{Statement, newest};
 use super::value::when;
-use super::value::{Length, set_length};
-use super::when::{Clock, Named, refuse, text, unreadable, whole};
+use super::value::{DaysAndSeconds, set_length};
+use super::when::{ClockTime, EventClock, refuse, text, unreadable, whole};
 use crate::recurrence::Recurrence;
 use crate::spec::{MAX_DATES, Override};
 
@@ -19,14 +19,14 @@ use crate::spec::{MAX_DATES, Override};
 const OF_SERIES: [&str; 4] = ["RRULE", "EXRULE", "RDATE", "EXDATE"];
 
 /// The component that holds for an occurrence, or for all from it on.
-struct Change<'a> {
+struct OverrideComponent<'a> {
     statement: Statement<'a>,
-    name: Named,
+    name: ClockTime,
     this_and_future: bool,
 }
 
 /// THISANDFUTURE, or the one alone.
-pub(super) fn this_and_future(line: &Line) -> Result<bool, Remark> {
+pub(super) fn this_and_future(line: &ContentLine) -> Result<bool, Remark> {
     match line.parameter("RANGE").map(str::to_ascii_uppercase).as_deref() {
         None => Ok(false),
         Some("THISANDFUTURE") => Ok(true),
@@ -34,11 +34,11 @@ pub(super) fn this_and_future(line: &Line) -> Result<bool, Remark> {
     }
 }
 
-impl<'a> Building<'a> {
+impl<'a> SeriesBuilder<'a> {
     /// All that `all` say otherwise than `master`.
     pub(super) fn changes(
         &mut self,
-        clock: &mut Clock<'_, '_>,
+        clock: &mut EventClock<'_, '_>,
         recurrence: &Recurrence,
         master: &Statement<'a>,
         all: &[Statement<'a>],
@@ -59,7 +59,7 @@ impl<'a> Building<'a> {
             let Some(line) = added.event.first("DTSTART") else {
                 return Err(Remark::new(added.event.line, "DTSTART: missing; an event needs a start"));
             };
-            let (start, length) = self.when(clock, added, Named::Day(jiff::civil::Date::ZERO))?;
+            let (start, length) = self.when(clock, added, ClockTime::Day(jiff::civil::Date::ZERO))?;
             clock.remark(line.number, format!("METHOD:ADD: {} is taken as one occurrence more", text(start)));
             self.add(clock, recurrence, (start, length), line.number);
         }
@@ -69,12 +69,12 @@ impl<'a> Building<'a> {
     /// Which component holds for each occurrence that is spoken of.
     fn holding(
         &mut self,
-        clock: &mut Clock<'_, '_>,
+        clock: &mut EventClock<'_, '_>,
         recurrence: &Recurrence,
         all: &[Statement<'a>],
-    ) -> Result<Vec<Change<'a>>, Remark> {
-        let mut names: HashMap<(usize, &str, Option<&str>), Named> = HashMap::new();
-        let mut spoken: BTreeMap<(String, bool), (Named, Vec<Statement<'a>>)> = BTreeMap::new();
+    ) -> Result<Vec<OverrideComponent<'a>>, Remark> {
+        let mut names: HashMap<(usize, &str, Option<&str>), ClockTime> = HashMap::new();
+        let mut spoken: BTreeMap<(String, bool), (ClockTime, Vec<Statement<'a>>)> = BTreeMap::new();
         for it in all {
             let Some(line) = it.event.first("RECURRENCE-ID") else { continue };
             whole(it.event)?;
@@ -101,21 +101,26 @@ impl<'a> Building<'a> {
                 }
                 self.superseded.push((other.event, holds.event.line, is_newer));
             }
-            changes.push(Change { statement: *holds, name, this_and_future });
+            changes.push(OverrideComponent { statement: *holds, name, this_and_future });
         }
         Ok(changes)
     }
 
     /// The name of the occurrence that a RECURRENCE-ID speaks of.
-    fn name(&self, clock: &mut Clock<'_, '_>, recurrence: &Recurrence, line: &Line) -> Result<Named, Remark> {
+    fn name(
+        &self,
+        clock: &mut EventClock<'_, '_>,
+        recurrence: &Recurrence,
+        line: &ContentLine,
+    ) -> Result<ClockTime, Remark> {
         let named = clock.read(line, &line.value)?;
         let Some(name) = clock.name(recurrence, named) else {
             return refuse(line, "the second of a local time that its zone has twice, which can't be said");
         };
         match name {
-            Named::Day(day) if !self.is_all_day() => match of_day(clock, recurrence, day).as_slice() {
-                [] => Ok(Named::Local(day.to_datetime(recurrence.start().time()))),
-                [only] => Ok(Named::Local(*only)),
+            ClockTime::Day(day) if !self.is_all_day() => match of_day(clock, recurrence, day).as_slice() {
+                [] => Ok(ClockTime::Local(day.to_datetime(recurrence.start().time()))),
+                [only] => Ok(ClockTime::Local(*only)),
                 _ => refuse(line, "a date, where the series has several occurrences on that day"),
             },
             name => Ok(name),
@@ -125,8 +130,8 @@ impl<'a> Building<'a> {
     /// Whether two components that speak of one occurrence say the same of it.
     fn is_same(
         &mut self,
-        clock: &mut Clock<'_, '_>,
-        name: Named,
+        clock: &mut EventClock<'_, '_>,
+        name: ClockTime,
         one: &Statement<'a>,
         other: &Statement<'a>,
     ) -> Result<bool, Remark> {
@@ -150,10 +155,10 @@ impl<'a> Building<'a> {
     /// When a component says that the occurrence `name` happens, and how long it lasts.
     fn when(
         &self,
-        clock: &mut Clock<'_, '_>,
+        clock: &mut EventClock<'_, '_>,
         it: &Statement<'a>,
-        name: Named,
-    ) -> Result<(Named, Length), Remark> {
+        name: ClockTime,
+    ) -> Result<(ClockTime, DaysAndSeconds), Remark> {
         let says_length = ["DTEND", "DURATION"].iter().any(|name| it.event.first(name).is_some());
         let Some(line) = it.event.first("DTSTART") else {
             let length = if says_length { clock.length(it.event, name)? } else { self.length };
@@ -167,13 +172,13 @@ impl<'a> Building<'a> {
     /// One component with a RECURRENCE-ID.
     fn change(
         &mut self,
-        clock: &mut Clock<'_, '_>,
+        clock: &mut EventClock<'_, '_>,
         recurrence: &Recurrence,
         master: &Statement<'a>,
-        change: &Change<'a>,
+        change: &OverrideComponent<'a>,
         lasting: bool,
     ) -> Result<(), Remark> {
-        let Change { statement, name, this_and_future } = *change;
+        let OverrideComponent { statement, name, this_and_future } = *change;
         let event = statement.event;
         let Some(line) = event.first("RECURRENCE-ID") else { return Ok(()) };
         let id = text(name);
@@ -220,9 +225,9 @@ impl<'a> Building<'a> {
     /// A change of what the series does not have.
     fn one_more(
         &mut self,
-        clock: &mut Clock<'_, '_>,
+        clock: &mut EventClock<'_, '_>,
         recurrence: &Recurrence,
-        change: &Change<'a>,
+        change: &OverrideComponent<'a>,
         series_is_newer: bool,
     ) -> Result<(), Remark> {
         let Some(line) = change.statement.event.first("RECURRENCE-ID") else { return Ok(()) };
@@ -252,7 +257,7 @@ impl<'a> Building<'a> {
     }
 
     /// Takes an occurrence out of the exceptions. Others of its day stay there, each by its name.
-    fn restore(&mut self, clock: &Clock<'_, '_>, recurrence: &Recurrence, name: Named) {
+    fn restore(&mut self, clock: &EventClock<'_, '_>, recurrence: &Recurrence, name: ClockTime) {
         let (id, day) = (text(name), midnight_or(name).date());
         let count = self.spec.except_dates.len();
         self.spec.except_dates.retain(|date| *date != day.to_string());
@@ -265,7 +270,11 @@ impl<'a> Building<'a> {
 }
 
 /// Two that say different things of one occurrence, and neither is newer: one that does not cancel holds, or none.
-fn undecided(clock: &mut Clock<'_, '_>, holds: &Statement<'_>, other: &Statement<'_>) -> Result<(), Remark> {
+fn undecided(
+    clock: &mut EventClock<'_, '_>,
+    holds: &Statement<'_>,
+    other: &Statement<'_>,
+) -> Result<(), Remark> {
     let (line, ours) = (other.event.line, holds.event.line);
     if !other.cancels {
         let why = format!(
@@ -281,7 +290,7 @@ fn undecided(clock: &mut Clock<'_, '_>, holds: &Statement<'_>, other: &Statement
 
 /// What belongs to a series, and stands in a component for one occurrence or for all from it on.
 fn of_series(
-    clock: &mut Clock<'_, '_>,
+    clock: &mut EventClock<'_, '_>,
     master: &Statement<'_>,
     statement: &Statement<'_>,
     this_and_future: bool,

@@ -5,8 +5,8 @@
 
 use super::Series;
 use super::component::Component;
-use super::folded::Lines;
-use super::lines::Line;
+use super::line_writer::LineWriter;
+use super::lines::ContentLine;
 
 /// Properties whose value is a link, the best first: what one takes part by goes before what one reads.
 pub(super) const LINKS: [&str; 5] = [
@@ -19,15 +19,15 @@ pub(super) const LINKS: [&str; 5] = [
 
 /// What was found.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct About {
+pub(super) struct EventDetails {
     pub(super) description: Option<String>,
     pub(super) location: Option<String>,
     pub(super) url: Option<String>,
 }
 
-pub(super) fn read(event: &Component) -> About {
+pub(super) fn read(event: &Component) -> EventDetails {
     let text = |name: &str| event.first(name).map(|line| clean(&line.text())).filter(|text| !text.is_empty());
-    let mut links: Vec<(&Line, &str)> = Vec::new();
+    let mut links: Vec<(&ContentLine, &str)> = Vec::new();
     for line in LINKS.iter().flat_map(|name| event.all(name)) {
         let value = line.value.trim();
         if !value.is_empty() && !links.iter().any(|(_, known)| *known == value) {
@@ -52,7 +52,7 @@ pub(super) fn read(event: &Component) -> About {
         let gap = if said.is_empty() { "" } else { "\n" };
         said.extend([gap, name, ": ", value]);
     }
-    About { description, location, url }
+    EventDetails { description, location, url }
 }
 
 fn is_page(link: &str) -> bool {
@@ -70,7 +70,7 @@ fn clean(text: &str) -> String {
         .to_owned()
 }
 
-pub(super) fn write(lines: &mut Lines, series: &Series) {
+pub(super) fn write(lines: &mut LineWriter, series: &Series) {
     for (name, text) in [("DESCRIPTION", &series.description), ("LOCATION", &series.location)] {
         if let Some(text) = text {
             lines.text(name, text);

@@ -8,10 +8,10 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::component::Component;
-use super::lines::{Line, texts};
-use super::value::{Span, When, when};
+use super::lines::{ContentLine, texts};
+use super::value::{IcalDuration, IcalTime, when};
 use super::when::PROPERTIES;
-use super::{Options, Person, Remark, reminders};
+use super::{Person, ReadOptions, Remark, reminders};
 use crate::reminders::ReminderTime;
 
 /// The furthest reminder: 30 days.
@@ -42,13 +42,13 @@ const KNOWN: [&str; 17] = [
 
 /// People and resources.
 #[derive(Default)]
-pub(super) struct Who {
+pub(super) struct Participants {
     pub(super) people: Vec<Person>,
     pub(super) resources: Vec<String>,
 }
 
-pub(super) fn who(event: &Component, options: &Options, remarks: &mut Vec<Remark>) -> Who {
-    let mut who = Who::default();
+pub(super) fn who(event: &Component, options: &ReadOptions, remarks: &mut Vec<Remark>) -> Participants {
+    let mut who = Participants::default();
     let mut declined = BTreeSet::new();
     for line in event.all("ATTENDEE") {
         let (name, address) = person(line);
@@ -91,7 +91,7 @@ pub(super) fn who(event: &Component, options: &Options, remarks: &mut Vec<Remark
     who
 }
 
-impl Who {
+impl Participants {
     /// Once each, by address or else by name.
     fn add(&mut self, name: String, address: Option<String>) {
         let is_there = self.people.iter().any(|it| match (&it.address, &address) {
@@ -113,7 +113,7 @@ impl Who {
 }
 
 /// Name and address of a calendar user.
-fn person(line: &Line) -> (String, Option<String>) {
+fn person(line: &ContentLine) -> (String, Option<String>) {
     let value = line.value.trim();
     let scheme = value.get(..7).filter(|it| it.eq_ignore_ascii_case("mailto:"));
     let address = scheme.map_or(line.parameter("EMAIL"), |_| Some(value[7..].trim()));
@@ -181,36 +181,37 @@ fn before(
     recurs: bool,
 ) -> Result<Vec<i64>, &'static str> {
     let line = alarm.first("TRIGGER").ok_or("missing")?;
-    let first = match (Span::read(&line.value), when(&line.value)) {
+    let first = match (IcalDuration::read(&line.value), when(&line.value)) {
         (Some(span), _) => {
             let is_end = line.parameter("RELATED").is_some_and(|it| it.eq_ignore_ascii_case("END"));
             -span.total() - if is_end { seconds } else { 0 }
         }
-        (_, Some(When::Utc(at))) if !recurs => {
+        (_, Some(IcalTime::Utc(at))) if !recurs => {
             start.map(|start| start.as_second() - at.as_second()).ok_or("the start is out of range")?
         }
-        (_, Some(When::Utc(_))) => return Err("one instant, where the event recurs"),
+        (_, Some(IcalTime::Utc(_))) => return Err("one instant, where the event recurs"),
         (_, Some(_)) => return Err("an instant is in UTC, with Z"),
         _ => return Err("neither a duration nor an instant"),
     };
     let number = |name: &str| alarm.first(name).and_then(|line| line.value.trim().parse::<i64>().ok());
-    let step = alarm.first("DURATION").and_then(|line| Span::read(&line.value)).map(Span::total);
+    let step =
+        alarm.first("DURATION").and_then(|line| IcalDuration::read(&line.value)).map(IcalDuration::total);
     let repeats = step.map_or(0, |_| number("REPEAT").unwrap_or(0).clamp(0, MAX_REMINDERS as i64));
     Ok((0..=repeats).map(|at| first - at * step.unwrap_or(0)).collect())
 }
 
 /// The names of what is not taken, with the line of the first.
 pub(super) fn left(event: &Component) -> Option<Remark> {
-    let is_known = |line: &Line| {
+    let is_known = |line: &ContentLine| {
         let value = line.value.trim();
         KNOWN.contains(&line.name.as_str())
-            || super::about::LINKS.contains(&line.name.as_str())
+            || super::details::LINKS.contains(&line.name.as_str())
             || PROPERTIES.contains(&line.name.as_str())
             || value.is_empty()
             || (line.name == "CLASS" && value.eq_ignore_ascii_case("PUBLIC"))
             || (line.name == "PRIORITY" && value == "0")
     };
-    let left: Vec<&Line> = event.properties.iter().filter(|line| !is_known(line)).collect();
+    let left: Vec<&ContentLine> = event.properties.iter().filter(|line| !is_known(line)).collect();
     let names: BTreeSet<&str> = left.iter().map(|line| line.name.as_str()).collect();
     let first = left.first()?;
     Some(Remark::new(

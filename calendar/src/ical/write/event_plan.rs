@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::days::DAY;
 use crate::occurrences::Occurrence;
 use crate::recurrence::Recurrence;
-use crate::rule::{End, Rule, Until};
+use crate::rule::{End, RecurrenceRule, Until};
 use crate::zone::{local_seconds, timestamp};
 
 /// Exceptions and dates of one series, all written out.
@@ -15,7 +15,7 @@ pub(super) const MAX_WRITTEN: usize = 2_000;
 
 /// How an event's times are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum TimeForm {
     Day,
     Utc,
     Local,
@@ -23,40 +23,40 @@ pub(super) enum Form {
 
 /// A time as it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Stamp {
+pub(super) enum FormedTime {
     Day(Date),
     Local(DateTime),
     Utc(Timestamp),
 }
 
 /// An override.
-pub(in crate::ical) struct Change {
-    pub(super) id: Stamp,
+pub(in crate::ical) struct OverrideEvent {
+    pub(super) id: FormedTime,
     pub(super) this_and_future: bool,
     pub(super) cancelled: bool,
-    pub(super) start: Stamp,
+    pub(super) start: FormedTime,
     pub(super) length: (i64, SignedDuration),
 }
 
 /// One series as it is written.
-pub(in crate::ical) struct Plan {
-    pub(super) form: Form,
+pub(in crate::ical) struct EventPlan {
+    pub(super) form: TimeForm,
     pub(super) zone: String,
     pub(super) tz: TimeZone,
-    pub(super) start: Stamp,
+    pub(super) start: FormedTime,
     /// Days by the calendar, and an exact time.
     pub(super) length: (i64, SignedDuration),
     pub(super) rules: Vec<String>,
     pub(super) except_rules: Vec<String>,
-    pub(super) dates: Vec<Stamp>,
-    pub(super) except: Vec<Stamp>,
-    pub(super) changes: Vec<Change>,
+    pub(super) dates: Vec<FormedTime>,
+    pub(super) except: Vec<FormedTime>,
+    pub(super) changes: Vec<OverrideEvent>,
     /// From the first to the last; without an end None.
     pub(super) span: (Timestamp, Option<Timestamp>),
     pub(super) remarks: Vec<String>,
 }
 
-impl Plan {
+impl EventPlan {
     pub(super) fn remark(&mut self, text: &str) {
         if self.remarks.iter().all(|it| it != text) {
             self.remarks.push(text.to_owned());
@@ -64,17 +64,17 @@ impl Plan {
     }
 
     /// A rule with UNTIL in UTC, or as a date where the start is one (RFC 5545, section 3.3.10).
-    pub(super) fn rule(&self, plain: &Recurrence, rule: &Rule) -> String {
+    pub(super) fn rule(&self, plain: &Recurrence, rule: &RecurrenceRule) -> String {
         let mut rule = rule.clone();
         let high = |local: i64| plain.zone.resolve(local).high;
         rule.end = match (rule.end, self.form) {
-            (End::Until(Until::Local(local)), Form::Day) => {
+            (End::Until(Until::Local(local)), TimeForm::Day) => {
                 End::Until(Until::Date(local.div_euclid(DAY) as i32))
             }
-            (End::Until(Until::Utc(at)), Form::Day) => {
+            (End::Until(Until::Utc(at)), TimeForm::Day) => {
                 End::Until(Until::Date(plain.zone.local_of(at).div_euclid(DAY) as i32))
             }
-            (End::Until(Until::Date(day)), Form::Utc | Form::Local) => {
+            (End::Until(Until::Date(day)), TimeForm::Utc | TimeForm::Local) => {
                 End::Until(Until::Utc(high(i64::from(day) * DAY + DAY - 1)))
             }
             (End::Until(Until::Local(local)), _) => End::Until(Until::Utc(high(local))),
@@ -84,40 +84,40 @@ impl Plan {
     }
 
     /// A local time in the event's form.
-    pub(super) fn stamp(&self, plain: &Recurrence, local: DateTime) -> Stamp {
+    pub(super) fn stamp(&self, plain: &Recurrence, local: DateTime) -> FormedTime {
         match self.form {
-            Form::Day => Stamp::Day(local.date()),
-            Form::Local => Stamp::Local(local),
-            Form::Utc => {
+            TimeForm::Day => FormedTime::Day(local.date()),
+            TimeForm::Local => FormedTime::Local(local),
+            TimeForm::Utc => {
                 let resolved = plain.zone.resolve(local_seconds(local));
                 // One that does not exist is later, not earlier (RFC 5545, section 3.3.5).
-                Stamp::Utc(timestamp(resolved.first.map_or(resolved.high, |moment| moment.at)))
+                FormedTime::Utc(timestamp(resolved.first.map_or(resolved.high, |moment| moment.at)))
             }
         }
     }
 
     /// An occurrence by its name, or by its instant where the name is that of another.
-    pub(super) fn of(&self, it: &Occurrence) -> Stamp {
+    pub(super) fn of(&self, it: &Occurrence) -> FormedTime {
         match self.form {
-            Form::Day => Stamp::Day(it.local_start.date()),
-            Form::Local if !it.repeated => Stamp::Local(it.local_start),
-            Form::Local | Form::Utc => Stamp::Utc(it.start),
+            TimeForm::Day => FormedTime::Day(it.local_start.date()),
+            TimeForm::Local if !it.repeated => FormedTime::Local(it.local_start),
+            TimeForm::Local | TimeForm::Utc => FormedTime::Utc(it.start),
         }
     }
 
-    pub(super) fn instant(&self, stamp: Stamp) -> Option<Timestamp> {
+    pub(super) fn instant(&self, stamp: FormedTime) -> Option<Timestamp> {
         match stamp {
-            Stamp::Day(day) => self.tz.to_timestamp(day.at(0, 0, 0, 0)).ok(),
-            Stamp::Local(local) => self.tz.to_timestamp(local).ok(),
-            Stamp::Utc(at) => Some(at),
+            FormedTime::Day(day) => self.tz.to_timestamp(day.at(0, 0, 0, 0)).ok(),
+            FormedTime::Local(local) => self.tz.to_timestamp(local).ok(),
+            FormedTime::Utc(at) => Some(at),
         }
     }
 
     /// A date: in UTC, since libical overlooks the TZID of RDATE; a time that does not exist keeps its name.
-    pub(super) fn date(&self, stamp: Stamp) -> Stamp {
+    pub(super) fn date(&self, stamp: FormedTime) -> FormedTime {
         match stamp {
-            Stamp::Local(local) => match self.tz.to_timestamp(local) {
-                Ok(at) if self.tz.to_datetime(at) == local => Stamp::Utc(at),
+            FormedTime::Local(local) => match self.tz.to_timestamp(local) {
+                Ok(at) if self.tz.to_datetime(at) == local => FormedTime::Utc(at),
                 _ => stamp,
             },
             _ => stamp,

@@ -10,18 +10,18 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 
 /// Indices of a list.
 #[derive(Debug, Default)]
-pub(crate) struct Table {
-    entries: HashTable<Entry>,
+pub(crate) struct HashIndex {
+    entries: HashTable<HashedIndex>,
     hasher: DefaultHashBuilder,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct HashedIndex {
     hash: u32,
     index: u32,
 }
 
-impl Table {
+impl HashIndex {
     /// The index of `key`, which `is_its` tells from those of equal hash.
     pub(crate) fn find(&self, key: &impl Hash, is_its: impl Fn(u32) -> bool) -> Option<u32> {
         let hash = self.hash(key);
@@ -32,7 +32,7 @@ impl Table {
     /// Adds a key that is not there.
     pub(crate) fn insert(&mut self, key: &impl Hash, index: u32) {
         let hash = self.hash(key);
-        self.entries.insert_unique(spread(hash), Entry { hash, index }, |entry| spread(entry.hash));
+        self.entries.insert_unique(spread(hash), HashedIndex { hash, index }, |entry| spread(entry.hash));
     }
 
     /// False if `key` was not there with this index.
