@@ -1,8 +1,8 @@
-//! The check of a booking against those that are held.
+//! Checks a booking against the bookings that an [`Occupancy`] holds.
 //!
-//! Event by event, so that the first clashes come first and the rest need only be counted. Of each thing needed it
-//! looks at the single events near, and at the runs that the phase of the booking's own run allows. Never: at
-//! what shares nothing with the booking.
+//! Goes through the booking's events in order, so the first clashes come first and the rest need only be counted.
+//! For each needed person or resource it looks at the single events nearby, and at those runs whose phase can meet
+//! the phase of the booking's own run. It looks at nothing that shares no need with the booking.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hash;
@@ -19,12 +19,12 @@ use crate::spans::{Buffers, Span, runs};
 use crate::steps::Steps;
 use crate::zone::{floor_second, timestamp};
 
-/// Steps for each that is told.
+/// Steps for each other booking named in a clash.
 const STEPS_PER_HOLDER: usize = 16;
 
 impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
-    /// The clashes of `booking` with what others than `key` hold, among them only those `against` whom it is
-    /// checked: all, or for example only the older. The `limit` first of them are told in full.
+    /// The clashes of `booking` with what other keys than `key` hold, as far as `against` accepts them: all, or for
+    /// example only older ones. Describes the first `limit` clashes and counts the others.
     pub fn check(
         &self,
         key: &K,
@@ -38,9 +38,10 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         self.check_expanded(key, booking, &needs, &own, &against, limit)
     }
 
-    /// The same within so many steps, and without the proof of what lies behind the horizon: `never` is always false.
+    /// The same with at most `steps`, and without the proof beyond the horizon: `never` is always false.
     ///
-    /// Where they don't suffice, [`Clashes::checked_until`] says how far it came, and [`Clashes::is_short`] that.
+    /// If the steps run out, [`Clashes::is_short`] is set, and [`Clashes::checked_until`] says how far the check
+    /// came.
     pub fn check_within(
         &self,
         key: &K,
@@ -54,7 +55,7 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         self.find_clashes(key, booking, &needs, &own, &against, limit, steps).0
     }
 
-    /// Checks a booking that is expanded as far as the horizon, or farther.
+    /// Checks a booking that is already expanded to the horizon or farther.
     pub(crate) fn check_expanded(
         &self,
         key: &K,
@@ -156,8 +157,8 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         holders.collect()
     }
 
-    /// What holds `place` within reach of an event and its buffers, out of all singles and of `series`. False when the
-    /// steps don't suffice to find and compare them.
+    /// Collects into `holds` what `need` is held for near an event and its buffers, out of all singles and the
+    /// given runs. False if the steps run out before all are found and compared.
     #[allow(clippy::too_many_arguments, reason = "a check's parts, of two callers")]
     fn held_near(
         &self,
@@ -199,7 +200,7 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         steps.take(looked_at + 4 * holds.len())
     }
 
-    /// Everything that holds `place` between two instants.
+    /// Everything that `need` is held for between two instants.
     pub(crate) fn held_between(&self, need: &NeedIndex<R>, window: Span, but: Option<&K>) -> Vec<HeldEvent> {
         let mut holds = Vec::new();
         let others = OtherBookings { but, until: self.until(), against: &|_: &K| true };
@@ -208,8 +209,8 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         holds
     }
 
-    /// What of `name` is taken between two instants, as far as it is held: the keys of those who have it, and for how long with
-    /// their buffers, in order. None when the steps don't suffice.
+    /// When `name` is taken between two instants, as far as the index knows: the keys that hold it, in order of
+    /// time, and how long each does, with its buffers. `None` if the steps run out.
     pub fn taken(
         &self,
         name: &R,
@@ -233,7 +234,7 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         self.held[slot as usize].as_ref().is_some_and(|held| others.includes(&held.key))
     }
 
-    /// Up to when everything that counts is held.
+    /// The instant up to which all counted bookings of `need` are held.
     fn covered_until(&self, need: &NeedIndex<R>, others: &OtherBookings<'_, K>, steps: &mut Steps) -> i64 {
         if self.is_covered() || !steps.take(need.endless().len()) {
             return i64::MAX;
@@ -243,7 +244,7 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         upto.filter(|upto| *upto < others.until).min().unwrap_or(i64::MAX)
     }
 
-    /// Whether it is proven that `booking`, which does not clash within the horizon, never does.
+    /// Whether it is proven that `booking` never clashes. It must not clash within the horizon.
     fn never_clashes(
         &self,
         booking: &Booking<R>,
@@ -251,7 +252,7 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         need: &NeedIndex<R>,
         others: &OtherBookings<'_, K>,
     ) -> bool {
-        // What has ended by then was compared with all that there is.
+        // If the booking ends by then, it was compared with everything.
         if own.covered == i64::MAX
             && own.end(booking.buffers).is_none_or(|end| end + i64::from(need.lead) <= others.until)
         {
@@ -265,7 +266,7 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
                 .zip(StartPattern::new(rest, held.buffers, self.now))
                 .is_some_and(|(own, other)| own.never_meets(&other, need.capacity > 1)),
         };
-        // Of those that end, only these may end so late.
+        // Of the bookings that end, only these may end that late.
         let mut late: Vec<u32> = Vec::new();
         if need.endless().len() < need.bookings as usize {
             let low = others.until - i64::from(booking.buffers.before) - need.reach;
@@ -282,10 +283,10 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
     }
 }
 
-/// Against whom something is checked.
+/// Which other bookings a check counts.
 struct OtherBookings<'a, K> {
     but: Option<&'a K>,
-    /// What starts from here on does not count.
+    /// Events that start here or later don't count.
     until: i64,
     against: &'a dyn Fn(&K) -> bool,
 }
@@ -296,8 +297,7 @@ impl<K: PartialEq> OtherBookings<'_, K> {
     }
 }
 
-/// For each thing needed and each run of the booking asked about, the series that may ever meet it. Empty when there
-/// is no series at all.
+/// The held runs that may meet each of the booking's own runs, for each need. Empty if nothing is held in runs.
 struct NearbyRuns {
     runs: usize,
     run_of: Vec<u32>,

@@ -1,15 +1,15 @@
-//! A question for free times, with all that its answer needs: so it is answered apart from the index.
+//! A search for free times, with a copy of all the data that it needs.
 //!
-//! Asked in two parts, each of a bounded cost. First, with the index at hand, what is held is copied, one participant or
-//! resource at a time ([`Occupancy::copy`]); then the search, in which others can go on with the index.
-//! Never: a look at the index once all is copied.
+//! It takes two phases of bounded cost. First the caller, who has access to the index, copies what is held, one
+//! participant or resource at a time ([`Occupancy::copy`]). Then the search runs without the index, and others can
+//! use that meanwhile.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 
 use jiff::SignedDuration;
 
-use crate::conflict::Booking;
+use crate::conflict::{Booking, HeldEvent};
 use crate::expanded::LookAhead;
 use crate::free::{FreeTime, FreeTimes, Search, SearchExtent, stretch};
 use crate::moves::{Grid, MovableSeries};
@@ -17,60 +17,54 @@ use crate::occupancy::Occupancy;
 use crate::spans::{Buffers, Run, Span};
 use crate::steps::Steps;
 
-/// Steps for a copy of one event or run, which takes so much more memory and time than a look at it.
+/// Steps for copying one event or run: it takes that much more memory and time than looking at one.
 const STEPS_PER_COPY: usize = 4;
-/// Two events with less between them are back to back.
+/// Two events less than this apart are back to back.
 pub(crate) const BREAK: SignedDuration = SignedDuration::from_mins(10);
-/// Long before, and long after, anything.
+/// Later, or negated earlier, than any event.
 pub(crate) const EVER: i64 = i64::MAX / 4;
 
-/// A question for times at which a booking clashes with nothing.
+/// A search for times at which a booking clashes with nothing.
 #[derive(Debug)]
 pub struct FreeTimeQuery<R> {
     pub(crate) booking: Booking<R>,
     pub(crate) search: Search,
     pub(crate) ahead: LookAhead,
-    /// None when the steps did not suffice to expand it.
+    /// `None` if the steps ran out during the expansion.
     pub(crate) series: Option<MovableSeries>,
     pub(crate) copies: Vec<CopiedEvents<R>>,
-    /// Something is not copied, for the steps did not suffice.
+    /// Something could not be copied because the steps ran out.
     is_incomplete: bool,
 }
 
-/// What holds a participant or resource.
+/// The events that hold one participant or resource.
 #[derive(Debug)]
 pub(crate) struct CopiedEvents<R> {
     pub(crate) name: R,
     capacity: u32,
-    /// What starts after the first and before the second matters.
+    /// Only events that start after the first and before the second instant matter.
     reach: (i64, i64),
     holds: Vec<(Run, Buffers, u32)>,
 }
 
-/// An event of another booking, and that with its buffers.
-pub(crate) struct HeldEvent {
-    pub(crate) event: Span,
-    around: Span,
-    slot: u32,
-}
-
-/// What is to be done with a move that is free.
+/// Whether to look for further free moves.
 pub(crate) enum SearchControl {
     Continue,
     Done,
-    /// The steps did not suffice for it.
+    /// The steps ran out.
     OutOfSteps,
 }
 
 impl<R: Clone + Ord> FreeTimeQuery<R> {
-    /// Times for `booking`, as of what an index looks at ([`Occupancy::ahead`]).
+    /// A search for `booking` in the time that an index looks at ([`Occupancy::ahead`]).
     pub fn new(booking: Booking<R>, search: Search, ahead: LookAhead, steps: &mut Steps) -> Self {
         let series = MovableSeries::new(&booking.recurrence, ahead, steps);
         Self { booking, search, ahead, series, copies: Vec::new(), is_incomplete: false }
     }
 
-    /// The nearest moves after which none of its occurrences that start from now to the horizon (the first 20,000)
-    /// clashes: nearest first, of two as near the earlier.
+    /// The nearest moves after which none of the booking's occurrences clashes: those that start between now and
+    /// the horizon, at most the first 20,000. The nearest move comes first; of two at the same distance, the
+    /// earlier one.
     pub fn nearest(&self, steps: &mut Steps) -> FreeTimes<FreeTime> {
         let (mut times, mut events) = (Vec::new(), Vec::new());
         let looked = self.for_each_free_move(&[], steps, |steps, series, shift, _| {
@@ -87,7 +81,7 @@ impl<R: Clone + Ord> FreeTimeQuery<R> {
         FreeTimes { times, looked }
     }
 
-    /// Hands on the free moves, nearest first, and whether nothing of them touches `off`.
+    /// Calls `take` for each free move, the nearest first, with whether none of its events touches `off`.
     pub(crate) fn for_each_free_move(
         &self,
         off: &[Span],
@@ -129,7 +123,7 @@ impl<R: Clone + Ord> FreeTimeQuery<R> {
                 match take(steps, series, shift, is_inside) {
                     SearchControl::Continue => {}
                     SearchControl::Done => return up_to(Some(shift.abs()), false),
-                    // Of two as far one may have been looked at.
+                    // Of two moves at this distance, one may have been looked at.
                     SearchControl::OutOfSteps => return up_to(inner.max(grid.nearer(shift)), true),
                 }
             }
@@ -138,7 +132,7 @@ impl<R: Clone + Ord> FreeTimeQuery<R> {
         if grid.is_cut { up_to(inner, true) } else { all }
     }
 
-    /// The stretches that an event of the booking may not touch, in order and apart. None when the steps don't suffice.
+    /// The time that no event of the booking may touch, in order and merged. `None` if the steps run out.
     fn blocked(&self, steps: &mut Steps) -> Option<Vec<Span>> {
         let buffers = self.booking.buffers;
         let (before, after) = (i64::from(buffers.before), i64::from(buffers.after));
@@ -149,7 +143,7 @@ impl<R: Clone + Ord> FreeTimeQuery<R> {
             }
             let holds = copied.events(self.ahead, steps)?;
             if copied.capacity == 1 {
-                // Its buffers may share time with the booking's, and no event with a buffer.
+                // Its buffers may overlap the booking's buffers, but no buffer may overlap an event.
                 blocked.extend(holds.map(|HeldEvent { event, around, .. }| Span {
                     start: around.start.min(event.start - after),
                     end: around.end.max(event.end + before),
@@ -165,7 +159,7 @@ impl<R: Clone + Ord> FreeTimeQuery<R> {
         Some(blocked)
     }
 
-    /// Seconds around the booking's own events in which what others hold matters.
+    /// Seconds before and after the booking's own events in which other events matter.
     fn margin(&self) -> (i64, i64) {
         let Buffers { before, after } = self.booking.buffers;
         let near = BREAK.as_secs();
@@ -174,7 +168,7 @@ impl<R: Clone + Ord> FreeTimeQuery<R> {
 }
 
 impl<R> CopiedEvents<R> {
-    /// Each event that counts. Ends early when the steps don't suffice, and leaves none.
+    /// The events that count. Ends early, with no steps left, if the steps run out.
     pub(crate) fn events<'a>(
         &'a self,
         ahead: LookAhead,
@@ -198,9 +192,10 @@ impl<R> CopiedEvents<R> {
 }
 
 impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
-    /// What [`FreeTimeQuery::nearest`] finds for `booking`, whose is `key`.
+    /// Runs [`FreeTimeQuery::nearest`] for `booking`, which belongs to `key`.
     ///
-    /// None moves an occurrence to before now. For one occurrence of a series ask with a booking of that one alone.
+    /// Never moves an occurrence to before now. To move one occurrence of a series, ask with a booking of that one
+    /// alone.
     pub fn nearest_free(
         &self,
         key: &K,
@@ -215,8 +210,8 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         question.nearest(steps)
     }
 
-    /// Copies what others than `key` hold of `name` into a question that is about it. False when the steps don't
-    /// suffice: then the question finds nothing.
+    /// Copies what other keys than `key` hold of `name` into a search that needs it. False if the steps run out:
+    /// then the search finds nothing.
     pub fn copy(&self, question: &mut FreeTimeQuery<R>, key: &K, name: &R, steps: &mut Steps) -> bool {
         let (Some(need), Some(series)) = (self.find(name), &question.series) else { return true };
         let grid = Grid::new(&question.search, 0, question.booking.recurrence.is_all_day());
@@ -252,14 +247,14 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
     }
 }
 
-/// The move and the first of its events. None if it has none at all.
+/// The free time of a move with these events. `None` if there are none.
 pub(crate) fn free_time(shift: i64, events: &[Span]) -> Option<FreeTime> {
     let first = stretch(*events.iter().min()?);
     Some(FreeTime { shift: SignedDuration::from_secs(shift), first })
 }
 
-/// Adds the stretches in which so many bookings hold something that it can take no more, and those, with the buffers of
-/// the booking that is asked about turned around them, in which also an event of theirs is under way.
+/// Adds to `blocked` the stretches in which `capacity` bookings hold something. If also an event of theirs is under
+/// way, the booking's own buffers, turned around, are added on both sides.
 fn add_crowded(
     holds: impl Iterator<Item = HeldEvent>,
     capacity: u32,
@@ -272,7 +267,7 @@ fn add_crowded(
         edges.extend([(event.start, 0, 1, slot), (event.end, 0, -1, slot)]);
     }
     edges.sort_unstable();
-    // Those that hold it, with how many of their events; and how many events are under way.
+    // The bookings that hold it, each with its number of events; and how many events are under way.
     let (mut by, mut under_way) = (HashMap::<u32, i32>::new(), 0);
     let mut from = 0;
     while let Some(&(at, ..)) = edges.get(from) {
@@ -296,7 +291,7 @@ fn add_crowded(
     }
 }
 
-/// Puts stretches in order, and makes one of those that meet.
+/// Sorts spans and merges those that touch.
 pub(crate) fn merge(spans: &mut Vec<Span>) {
     spans.sort_unstable();
     spans.dedup_by(|next, before| {

@@ -1,6 +1,6 @@
-//! Checks a spec once into a [`Recurrence`] that cannot be wrong.
+//! Checks a [`RecurrenceSpec`] once and makes a [`Recurrence`] of it.
 //!
-//! Never happens, ends before it starts, unknown zone: found out here, in bounded time, and never again.
+//! Whether it never happens, ends before it starts, or names an unknown zone is found here, in bounded time.
 
 use crate::days::DAY;
 use crate::exact::MAX_COUNT_WORK;
@@ -17,8 +17,9 @@ use crate::steps::Steps;
 use crate::zone::{self, Moment, Zone, civil};
 
 impl Recurrence {
-    /// Checks a spec. Takes bounded time, also for rules that never happen or only once in centuries, and for a
-    /// large COUNT: a fraction of a second at most, as a rule microseconds. The error is the first of [`Self::checked`].
+    /// Checks a spec. The time is bounded, also for a large COUNT and for rules that never happen or only once in
+    /// centuries: usually microseconds, at most a fraction of a second. The error is the first of
+    /// [`Self::checked`].
     pub fn new(spec: &RecurrenceSpec) -> Result<Self, RecurrenceError> {
         Self::checked(spec).map_err(|problems| {
             problems
@@ -28,15 +29,15 @@ impl Recurrence {
         })
     }
 
-    /// The same, and says all that is wrong. What can't be judged because of another fault is not told: whether it happens
-    /// at all where a rule can't be read, for instance.
+    /// The same, but reports everything that is wrong. Omits what another problem makes undecidable: for instance,
+    /// whether it ever happens if a rule can't be read.
     pub fn checked(spec: &RecurrenceSpec) -> Result<Self, Vec<SpecProblem>> {
         let mut problems = SpecProblems::default();
         let (start, all_day) = problems.take(start(&spec.start)).unwrap_or_else(|| likely_start(&spec.start));
         let tz =
             zone::find_zone(&spec.time_zone).ok_or_else(|| RecurrenceError::TimeZone(short(&spec.time_zone)));
         let tz = problems.take(tz).unwrap_or(jiff::tz::TimeZone::UTC);
-        // Where it is not known when it begins, only texts are judged.
+        // Without a known beginning, check only the texts.
         let is_known = problems.is_empty();
         let length = problems.take(Length::new(spec.duration, spec.nominal_days, all_day));
         let mut recurrence = Self {
@@ -69,10 +70,10 @@ impl Recurrence {
         problems.into_result(recurrence)
     }
 
-    /// What is known once all is in it.
+    /// Computes what depends on everything else.
     fn finish(&mut self) {
         let lengths = self.segments.iter().map(|it| it.length).chain(self.singles.iter().map(|it| it.length));
-        // A day may be two longer or shorter than its hours say where a zone crosses the date line.
+        // Where a zone crosses the date line, the days may be two days longer or shorter than their hours.
         let reach = |it: Length| it.seconds + if it.days == 0 { 0 } else { (i64::from(it.days) + 2) * DAY };
         self.reach = lengths.map(reach).max().unwrap_or(0);
         self.no_exceptions = self.except_days.is_empty()
@@ -82,7 +83,7 @@ impl Recurrence {
             && self.replaced.is_empty();
     }
 
-    /// `judged`: where it begins is known, so that rules can be held against it.
+    /// `judged`: the start is known, so the rules can be checked against it.
     fn add_rules(&mut self, spec: &RecurrenceSpec, judged: bool, problems: &mut SpecProblems) {
         let all_rules = [("moreRules", &spec.more_rules), ("exceptRules", &spec.except_rules)];
         if let Some((list, _)) = all_rules.into_iter().find(|(_, rules)| rules.len() > MAX_RULES) {
@@ -131,7 +132,7 @@ impl Recurrence {
 
     fn segment(&self, rule: &RecurrenceRule, work: &mut Steps) -> Result<RuleSegment, RecurrenceError> {
         if self.zone.all_day {
-            // RFC 5545, section 3.3.10: these must be ignored beside a date.
+            // RFC 5545, section 3.3.10: these must be ignored if DTSTART is a date.
             let rule = RecurrenceRule { hours: 0, minutes: 0, seconds: 0, ..rule.clone() };
             return RuleSegment::new(&rule, &self.zone, self.start, self.length, work);
         }
@@ -176,7 +177,7 @@ impl Recurrence {
                 singles.extend(problems.take(length).map(|length| single(moment, length)));
             }
         }
-        // Of two on one instant the one with its own length stays.
+        // Of two at the same instant, keep the one with its own length.
         singles.sort_by_key(|it| (it.moment.at, !it.own_length));
         singles.dedup_by_key(|it| it.moment.at);
         self.singles = singles;
@@ -212,7 +213,7 @@ impl Recurrence {
     }
 }
 
-/// Where it begins, and whether that is a whole day.
+/// The start in local seconds, and whether it is a date.
 fn start(text: &str) -> Result<(i64, bool), RecurrenceError> {
     let start = match read_time(text) {
         Some(SpecTime::Day(start)) => Some((start, true)),
@@ -224,7 +225,7 @@ fn start(text: &str) -> Result<(i64, bool), RecurrenceError> {
         .ok_or_else(|| RecurrenceError::Start(short(text)))
 }
 
-/// A start in place of one that can't be read, of the form that was likely meant.
+/// A start to check the rest with if the real one can't be read: of the form that was probably meant.
 fn likely_start(text: &str) -> (i64, bool) {
     (0, text.len() == 10 && !text.contains('T'))
 }

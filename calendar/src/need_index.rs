@@ -1,19 +1,18 @@
 //! What one participant or resource is held for.
 //!
-//! Single events in order of time, and runs, each with the slot of its booking.
-//! Never: an expansion. What is entered are spans and runs that were found before.
+//! Keeps single events in order of time, and runs, each with the slot of its booking. The callers do the expansion.
 
 use std::ops::Deref;
 use std::slice;
 
 use crate::spans::{Run, Span};
 
-/// A run of fewer events takes more memory than the events.
+/// A run with fewer events takes more memory than its events.
 pub(crate) const SHORT_RUN: u32 = 3;
-/// Singles of a place that a search looks at first.
+/// Singles that a search probes first.
 const PROBES: usize = 16;
 
-/// The places that a booking needs.
+/// The needs of a booking, as indices into the list of all needs.
 #[derive(Debug)]
 pub(crate) enum NeedNumbers {
     One(u32),
@@ -31,30 +30,31 @@ impl Deref for NeedNumbers {
     }
 }
 
-/// A participant or resource. What a check of single events reads of it is 64 bytes, with a name of eight.
+/// A participant or resource. A check of single events reads 64 bytes of it, if the name takes eight.
 #[derive(Debug)]
 pub(crate) struct NeedIndex<R> {
     pub(crate) name: R,
     pub(crate) capacity: u32,
     /// How many bookings hold it.
     pub(crate) bookings: u32,
-    /// By start.
+    /// In order of their start.
     pub(crate) singles: Vec<Single>,
     pub(crate) repeated: Option<Box<Repeated>>,
-    /// The longest buffer before an event, and the longest time from a start to the end of the buffer after it.
+    /// The longest buffer before an event, and the longest time from a start to the end of the buffer behind the
+    /// event.
     pub(crate) lead: u32,
     pub(crate) reach: i64,
 }
 
-/// What it is held for again and again.
+/// What holds it repeatedly.
 #[derive(Debug, Default)]
 pub(crate) struct Repeated {
-    /// Bookings of which not all is held.
+    /// Slots of bookings that are not held completely.
     pub(crate) endless: Vec<u32>,
     pub(crate) runs: Vec<HeldRun>,
 }
 
-/// An event that starts from 1970 to 2106; one at another time is held as a run of one.
+/// An event that starts between 1970 and 2106. An event at another time is held as a run of one.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Single {
     start: u32,
@@ -96,10 +96,10 @@ impl<R> NeedIndex<R> {
         self.repeated.as_ref().map_or(&[], |repeated| &repeated.endless)
     }
 
-    /// How many singles start at `at` or before.
+    /// How many singles start at or before `at`.
     ///
-    /// A search by halves waits for the memory at each step. So it looks at some in all parts first, which the
-    /// processor fetches at once.
+    /// Each step of a binary search waits for memory. So this first probes singles spread over the whole list,
+    /// which the processor fetches at the same time.
     pub(crate) fn singles_started_by(&self, at: i64) -> usize {
         let step = self.singles.len() / PROBES + 1;
         let parts = self.singles.iter().step_by(step).filter(|single| single.start() <= at).count();
@@ -112,7 +112,7 @@ impl<R> NeedIndex<R> {
         if let ([event], []) = (singles, runs)
             && let Some(single) = Single::new(*event, slot)
         {
-            // What a check has just read is at hand; then halves are quicker.
+            // The check before has just read this memory, so a binary search is faster.
             let at = self.singles.partition_point(|other| other.start <= single.start);
             self.singles.insert(at, single);
             return;
@@ -129,7 +129,7 @@ impl<R> NeedIndex<R> {
             }
         }
         if self.singles.len() > before {
-            // Finds the stretches that are in order already.
+            // This sort takes advantage of the parts that are sorted already.
             self.singles.sort_by_key(|single| single.start);
         }
     }

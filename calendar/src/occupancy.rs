@@ -1,9 +1,10 @@
-//! Who holds what, and when: an index of bookings in which a check costs what its own people and things hold.
+//! An index of bookings: who holds what, and when. A check costs only as much as the booking's own needs are held
+//! for.
 //!
-//! For each of them: single events in order of time, and runs of equal distance, which cost an addition to look
-//! into however long they are. A series is expanded once, somewhat farther than the horizon, and again when time
-//! has used that up; each at another time, so that time never brings much at once.
-//! Never: a clock. What is asked holds at the instant that [`Occupancy::advance`] was told last.
+//! For each participant and resource it keeps the single events in order of time, and runs of equally spaced
+//! events, which take one addition to search however long they are. A series is expanded once, somewhat farther
+//! than the horizon, and again when time has used that up. Each series is due on another day, so the work is spread
+//! over time. The index has no clock: its answers hold for the instant last given to [`Occupancy::advance`].
 
 use std::collections::BTreeMap;
 use std::hash::Hash;
@@ -22,54 +23,55 @@ use crate::spans::{Buffers, Span, runs};
 use crate::steps::Steps;
 use crate::zone::{floor_second, timestamp};
 
-/// How far ahead clashes are looked for unless told otherwise: two years.
+/// The default horizon, which is how far ahead clashes are searched for: two years.
 pub const HORIZON: SignedDuration = SignedDuration::from_hours(731 * 24);
 /// The longest horizon: 50 years.
 pub const MAX_HORIZON: SignedDuration = SignedDuration::from_hours(50 * 366 * 24);
 const NEVER_DUE: i64 = i64::MAX;
-/// Occurrences that room is kept for.
+/// The room for occurrences that is kept for the next expansion.
 const KEPT_ROOM: usize = 256;
 
 /// The bookings that hold what they need.
 ///
-/// `K` is whose a booking is, in order of precedence: the lesser is the older. `R` is a participant or resource.
+/// `K` identifies a booking. Keys are in order of precedence: the smaller key is the older booking. `R` names a
+/// participant or resource.
 #[derive(Debug)]
 pub struct Occupancy<K, R> {
     pub(crate) now: i64,
     horizon: i64,
     pub(crate) held: Vec<Option<HeldBooking<K>>>,
     vacant: Vec<u32>,
-    /// Where in `held` a key is.
+    /// Finds the slot of a key in `held`.
     slots: HashIndex,
     pub(crate) needs: Vec<NeedIndex<R>>,
     vacant_needs: Vec<u32>,
-    /// Where in `places` a name is.
+    /// Finds the index of a name in `needs`.
     by_name: HashIndex,
-    /// Bookings to expand again, by the day.
+    /// The slots of bookings that must be expanded again, by day.
     due: BTreeMap<i64, Vec<u32>>,
-    /// Bookings that are not covered as far as the horizon.
+    /// The slots of bookings that are not expanded as far as the horizon.
     pub(crate) short: Vec<u32>,
     stagger: u32,
-    /// Room for what is expanded next, so that most need no allocation.
+    /// Memory for the next expansion, so that most expansions allocate nothing.
     room: Vec<Span>,
 }
 
-/// A booking as it is held.
+/// A booking that the index holds.
 #[derive(Debug)]
 pub(crate) struct HeldBooking<K> {
     pub(crate) key: K,
     needs: NeedNumbers,
     pub(crate) buffers: Buffers,
-    /// Nothing when all that it has is held.
+    /// What to expand again later. `None` if all of its events are held.
     pub(crate) rest: Option<Arc<Recurrence>>,
-    /// All that starts before is held; when there is no rest, when the last ends, with its buffer.
+    /// All events that start before this are held. Without a rest: the end of the last event and its buffer.
     pub(crate) upto: i64,
-    /// The day on which it is expanded again.
+    /// The day on which it must be expanded again.
     due: i64,
 }
 
 impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
-    /// Nothing held. `horizon` is how far ahead of now occurrences start that are compared; at most [`MAX_HORIZON`].
+    /// An empty index. Compares the occurrences that start within `horizon` from now; at most [`MAX_HORIZON`].
     pub fn new(now: Timestamp, horizon: SignedDuration) -> Self {
         Self {
             now: floor_second(now),
@@ -87,14 +89,14 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         }
     }
 
-    /// How many bookings may hold `name` at once, 1 unless told; 0 is taken as 1.
+    /// Sets how many bookings may hold `name` at once: 1 by default; 0 counts as 1.
     pub fn set_capacity(&mut self, name: &R, capacity: u32) {
         let need = self.number_or_new(name);
         self.needs[need as usize].capacity = capacity.max(1);
         self.drop_unused(need);
     }
 
-    /// Holds what `booking` needs, in place of what `key` held before, whether or not it clashes.
+    /// Holds what `booking` needs, whether or not it clashes. Replaces what `key` held before.
     pub fn insert(&mut self, key: K, booking: &Booking<R>) {
         let needs = self.take_needs(booking);
         let before = self.slot(&key);
@@ -103,20 +105,20 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         self.keep_room(own);
     }
 
-    /// How far to expand the next booking that is to be held ([`Expanded::for_booking`]).
+    /// How far to expand the next booking before it is inserted ([`Expanded::for_booking`]).
     pub fn far_ahead(&mut self) -> LookAhead {
         LookAhead { now: self.now, until: self.expand_until() }
     }
 
-    /// Holds a booking as [`Occupancy::insert`] does, expanded before; what is left to do is to enter it.
+    /// The same as [`Occupancy::insert`] for a booking that is already expanded: only enters it.
     pub fn insert_expanded(&mut self, key: K, booking: &Booking<R>, own: &Expanded) {
         let needs = self.take_needs(booking);
         let before = self.slot(&key);
         self.hold(key, before, booking, needs, own);
     }
 
-    /// Holds what `booking` needs as [`Occupancy::insert`] does, unless it clashes as [`Occupancy::check`] finds; then
-    /// nothing changes.
+    /// The same as [`Occupancy::insert`] if the booking does not clash ([`Occupancy::check`]). If it does, changes
+    /// nothing.
     pub fn insert_if_free(
         &mut self,
         key: K,
@@ -124,7 +126,7 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         against: impl Fn(&K) -> bool,
         limit: usize,
     ) -> Clashes<K, R> {
-        // First what is waited for: memory that is not at hand.
+        // First touch the memory that is not in the processor's cache, since that takes longest.
         let needs = self.take_needs(booking);
         let before = self.slot(&key);
         let own = self.expand(booking);
@@ -138,7 +140,7 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         clashes
     }
 
-    /// Frees what `key` held. False if it held nothing.
+    /// Removes what `key` held. False if it held nothing.
     pub fn remove(&mut self, key: &K) -> bool {
         let Some(slot) = self.slot(key) else { return false };
         self.slots.remove(key, slot);
@@ -155,23 +157,23 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         self.slot(key).is_some()
     }
 
-    /// Bookings held.
+    /// How many bookings are held.
     pub fn len(&self) -> usize {
         self.slots.len()
     }
 
-    /// Whether nothing is held.
+    /// Whether no booking is held.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Lets time go on to `now`; never back. Costs little when called at least once a day.
+    /// Sets the time to `now`; time never goes back. Cheap if called at least once a day.
     pub fn advance(&mut self, now: Timestamp) {
         self.advance_within(now, &mut Steps::new(u64::MAX));
     }
 
-    /// The same, and expands again only as many as the steps allow; the others when it is called next. Until then they
-    /// are covered less far. False if some are left.
+    /// The same, but expands again only as many bookings as the steps allow, and the others in the next call. Until
+    /// then those are covered less far. False if some are left.
     pub fn advance_within(&mut self, now: Timestamp, steps: &mut Steps) -> bool {
         self.now = self.now.max(floor_second(now));
         let today = self.now.div_euclid(DAY);
@@ -184,7 +186,7 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
             }
             let Some(slot) = slot else { continue };
             steps.take(1);
-            // It may be gone, or have been expanded since.
+            // The booking may be gone, or was expanded since.
             if self.held[slot as usize].as_ref().is_some_and(|held| held.due <= today)
                 && let Some(held) = self.held[slot as usize].take()
             {
@@ -206,23 +208,23 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         HeldBooking { rest, upto, due, ..held }
     }
 
-    /// Whether all that is held is held up to the horizon.
+    /// Whether everything is held up to the horizon.
     pub(crate) fn is_covered(&self) -> bool {
         let today = self.now.div_euclid(DAY);
         self.short.is_empty() && self.due.first_key_value().is_none_or(|(day, _)| *day > today)
     }
 
-    /// The instant at which what is asked holds.
+    /// The instant for which the answers hold.
     pub fn now(&self) -> Timestamp {
         timestamp(self.now)
     }
 
-    /// What is looked at now.
+    /// The time that checks look at: from now to the horizon.
     pub fn ahead(&self) -> LookAhead {
         LookAhead { now: self.now, until: self.until() }
     }
 
-    /// Occurrences that start from here on are not looked at.
+    /// The horizon: checks don't look at occurrences that start here or later.
     pub(crate) fn until(&self) -> i64 {
         self.now + self.horizon
     }
@@ -239,7 +241,7 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         self.find_number(name).map(|number| &self.needs[number as usize])
     }
 
-    /// Takes the places of what `booking` needs for it; there may be none of it yet.
+    /// Counts the booking at each of its needs. Adds those that the index does not know yet.
     fn take_needs(&mut self, booking: &Booking<R>) -> NeedNumbers {
         let mut take = |name| {
             let number = self.number_or_new(name);
@@ -252,7 +254,7 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         }
     }
 
-    /// Gives places back that one booking took.
+    /// Takes one booking off each of these needs.
     fn release_needs(&mut self, needs: &[u32]) {
         for number in needs {
             self.needs[*number as usize].bookings -= 1;
@@ -283,15 +285,15 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         }
     }
 
-    /// How far to expand a booking that is to be held: a sixteenth of the horizon more, up to twice that, another each
-    /// time.
+    /// How far to expand the next booking: one to two sixteenths of the horizon (and one to two days) beyond the
+    /// horizon, a different distance each time.
     fn expand_until(&mut self) -> i64 {
         let slack = self.horizon / 16 + DAY;
         self.stagger = self.stagger.wrapping_add(0x9E37_79B9);
         self.until() + slack + i64::from(self.stagger >> 16) * slack / 65_536
     }
 
-    /// Expands a booking that is to be held.
+    /// Expands a booking before it is held.
     fn expand(&mut self, booking: &Booking<R>) -> Expanded {
         let (room, ahead) =
             (mem::take(&mut self.room), LookAhead { until: self.expand_until(), now: self.now });
@@ -333,8 +335,8 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         }
     }
 
-    /// Enters what a booking holds. Gives what is to be known of it: what is not held, up to
-    /// when all is, and the day on which it is due.
+    /// Enters the events of a booking. Returns what remains to expand, the instant up to which all is held, and the
+    /// day on which it is due.
     fn fill_slot(
         &mut self,
         slot: u32,
@@ -351,13 +353,13 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
             self.short.push(slot);
         }
         let due = if rest.is_some() { upto - self.horizon } else { end + DAY };
-        // No sooner than tomorrow, so that one that is never covered far enough is expanded once a day.
+        // Tomorrow at the earliest, so a booking that never reaches the horizon is expanded once a day.
         let due = due.div_euclid(DAY).max(self.now.div_euclid(DAY) + 1);
         if due != was_due {
             self.due.entry(due).or_default().push(slot);
         }
         let reach = own.spans.iter().map(|span| span.length()).max().unwrap_or(0) + i64::from(buffers.after);
-        // So few are single events, and need no search for runs.
+        // So few events are kept as singles, and no runs are searched for.
         let few = own.spans.len() < SHORT_RUN as usize;
         let found = if few { Vec::new() } else { runs(&own.spans).0 };
         let singles = if few { &own.spans[..] } else { &[] };
@@ -373,7 +375,7 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         (rest, upto, due)
     }
 
-    /// Takes out what a booking holds.
+    /// Removes the events of a booking.
     fn clear_slot(&mut self, slot: u32, held: &HeldBooking<K>) {
         self.short.retain(|other| *other != slot);
         for number in held.needs.iter() {

@@ -1,6 +1,6 @@
-//! The set of occurrences: rules and dates merged, exceptions taken out, in order of instants.
+//! The set of occurrences: merges rules and dates, takes exceptions out, and sorts by instant.
 //!
-//! Never gives an instant twice.
+//! Never yields the same instant twice.
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -13,28 +13,28 @@ use crate::spec::{Length, MAX_OVERRIDE_STEPS};
 use crate::steps::Steps;
 use crate::zone::{FoldSide, Moment, Zone, ceil_second, civil, floor_second, timestamp};
 
-/// Times in a row that `except_rules` may take out before a search ends.
+/// A search ends after `except_rules` took out this many times in a row.
 const MAX_EXCEPTED: u32 = 100_000;
 
-/// What it counts as to begin with one segment of a recurrence, in steps.
+/// Steps for starting to iterate one segment of a recurrence.
 const EACH_PART: usize = 10;
 
-/// One occurrence. Half open: `end` is not part of it.
+/// One occurrence: from `start` until before `end`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Occurrence {
     /// When it begins.
     pub start: Timestamp,
-    /// When it ends; equal to `start` without a duration.
+    /// When it ends. Equal to `start` if it has no duration.
     pub end: Timestamp,
-    /// The local time that names it (RECURRENCE-ID): what the rule or date says, also where that time does not
-    /// exist and `start` was moved forward, and where an override moved it. Midnight when all-day.
+    /// The local time that names it (RECURRENCE-ID): what the rule or date says. It stays the same if that time
+    /// does not exist and `start` is later, and if an override moved the occurrence. Midnight if all-day.
     pub local_start: DateTime,
-    /// Whether it is the second of a local time that exists twice. With `local_start` this is its identity.
+    /// Whether it is the second of a local time that exists twice. Together with `local_start` it is the identity.
     pub repeated: bool,
 }
 
 impl Occurrence {
-    /// Whether its local time does not exist in the zone, and it comes later for that.
+    /// Whether it comes later because its local time does not exist in the zone.
     pub fn is_shifted(&self, zone: &TimeZone) -> bool {
         match zone.to_ambiguous_timestamp(self.local_start).offset() {
             AmbiguousOffset::Gap { before, .. } => {
@@ -44,23 +44,23 @@ impl Occurrence {
         }
     }
 
-    /// Its identity within the recurrence, stable across restarts and edits of other fields: the local start,
-    /// such as `2026-01-05T10:00:00`, followed by `/2` for the second of a repeated local time.
+    /// Its identity within the recurrence, stable across restarts and edits of other fields: the local start, such
+    /// as `2026-01-05T10:00:00`, and `/2` behind it for the second of a repeated local time.
     pub fn id(&self) -> String {
         format!("{}{}", self.local_start, if self.repeated { "/2" } else { "" })
     }
 }
 
-/// The occurrences of a recurrence in order of their start, no two with the same start.
+/// The occurrences of a recurrence, ordered by start. No two have the same start.
 #[derive(Debug)]
 pub struct Occurrences<'a> {
     recurrence: &'a Recurrence,
     sources: Vec<SegmentCursor<'a>>,
     singles: &'a [RawOccurrence],
-    /// There is one source and nothing else, so nothing is merged.
+    /// There is one source and no single date, so nothing has to be merged.
     alone: bool,
     after: i64,
-    /// What looking at times that exceptions took out has cost.
+    /// What it cost to look at times that exceptions took out.
     spent: u64,
 }
 
@@ -82,9 +82,9 @@ impl SegmentCursor<'_> {
 impl Recurrence {
     /// The occurrences that start after `after`.
     ///
-    /// Costs the same however long ago the recurrence began. The iterator ends at the end of the recurrence, or
-    /// in the year 9998, or when a rule shorter than DAILY finds nothing for 400 years, or when `except_rules`
-    /// take out 100,000 times in a row.
+    /// The cost does not depend on how long ago the recurrence began. The iterator ends with the recurrence, in the
+    /// year 9998, when a rule shorter than DAILY finds nothing for 400 years, or when `except_rules` take out
+    /// 100,000 times in a row.
     pub fn occurrences(&self, after: Timestamp) -> Occurrences<'_> {
         self.occurrences_from(floor_second(after).saturating_add(1))
     }
@@ -106,13 +106,13 @@ impl Recurrence {
             let single = self.singles[..self.singles.partition_point(|it| it.moment.at < bound)].last();
             let of_rules = self.segments.iter().filter_map(|segment| segment.last_before(&self.zone, bound));
             let last = of_rules.chain(single.map(|it| it.moment)).max_by_key(|moment| moment.at)?;
-            // Another on the same instant may stand where this one is excepted.
+            // Another occurrence may have the same instant as the one that is excepted.
             let same = self.occurrences_from(last.at).next().filter(|it| it.start.as_second() == last.at);
             if same.is_some() {
                 return same;
             }
             bound = last.at;
-            // Step over an excepted day whole, unless its midnight exists twice or not at all.
+            // Skip an excepted day as a whole, unless its midnight exists twice or not at all.
             let midnight = self.zone.resolve(last.local.div_euclid(DAY) * DAY);
             if self.may_step_over(last) && midnight.low == midnight.high {
                 bound = midnight.low.min(bound);
@@ -121,7 +121,7 @@ impl Recurrence {
         None
     }
 
-    /// The occurrences that are not over at `t`: those under way, then those that start at or after it.
+    /// The occurrences that have not ended at `t`: first those under way, then those that start at or after it.
     pub fn current(&self, t: Timestamp) -> impl Iterator<Item = Occurrence> {
         self.occurrences_from(floor_second(t).saturating_sub(self.reach))
             .filter(move |it| it.end > t || it.start >= t)
@@ -139,7 +139,7 @@ impl Recurrence {
         Some(self.occurrence(&found))
     }
 
-    /// None too when the steps don't suffice; then none is left.
+    /// The occurrence with this name. `None` also if the steps run out; then `steps` is empty.
     pub(crate) fn find_local(&self, local: i64, side: FoldSide, steps: &mut Steps) -> Option<RawOccurrence> {
         let named = |it: &RawOccurrence| it.moment.local == local && it.moment.side == side;
         let moved = self.singles.iter().find(|it| it.is_override && named(it));
@@ -151,7 +151,7 @@ impl Recurrence {
         shifts.sort_unstable_by_key(|shift| (shift.abs(), *shift));
         shifts.dedup();
         shifts.into_iter().find_map(|shift| {
-            // A shift on the local clock is, in instants, at most a change of the clocks off.
+            // On the time line, a shift of the local clock differs by at most one change of the clocks.
             let margin = if shift == 0 { 0 } else { DAY };
             if !steps.take(EACH_PART * self.segments.len()) {
                 return None;
@@ -180,14 +180,14 @@ impl Recurrence {
         }
     }
 
-    /// When an event ends that begins at `at`, which is `wall` on the local clock.
+    /// When an event ends that begins at the instant `at`, which is `wall` on the local clock.
     #[inline]
     pub(crate) fn end_of(&self, at: i64, wall: i64, length: Length) -> i64 {
         let days = match length.days {
             0 => at,
             days => {
                 let next = self.zone.resolve(wall + i64::from(days) * DAY);
-                // Where a day is missing or the clocks are set back, never before it begins.
+                // An event never ends before it begins, even if a day is missing or the clocks are set back.
                 next.first.map_or(next.high, |m| m.at).max(at)
             }
         };
@@ -212,7 +212,8 @@ impl Occurrences<'_> {
         if self.alone && self.recurrence.no_exceptions { self.next_plain() } else { self.next_merged() }
     }
 
-    /// The next one, and what it cost to find it taken from `steps`. None too when they don't suffice; then none is left.
+    /// The next occurrence; takes what it cost from `steps`. `None` also if the steps run out; then `steps` is
+    /// empty.
     #[inline]
     pub(crate) fn next_found_within(&mut self, steps: &mut Steps) -> Option<RawOccurrence> {
         let before = self.work();
@@ -221,7 +222,7 @@ impl Occurrences<'_> {
         steps.take(work as usize).then_some(found)?
     }
 
-    /// What a look at one time costs: the least of all sources is looked for, and held against each exception.
+    /// Steps for one time: find the earliest of all sources, and compare it with each exception rule.
     fn each(&self) -> u64 {
         (self.sources.len().max(1) + 4 * self.recurrence.except_segments.len()) as u64
     }
@@ -230,7 +231,7 @@ impl Occurrences<'_> {
         self.spent + self.sources.iter().map(|source| source.moments.work()).sum::<u64>()
     }
 
-    /// What [`Self::next_merged`] finds where nothing is merged or taken out.
+    /// The same as [`Self::next_merged`], if there is nothing to merge or to take out.
     #[inline]
     fn next_plain(&mut self) -> Option<RawOccurrence> {
         let source = self.sources.first_mut()?;
@@ -268,7 +269,7 @@ impl Occurrences<'_> {
         }
     }
 
-    /// Takes the least of all, excepted or not.
+    /// Takes the earliest of all sources, excepted or not.
     fn least(&mut self) -> Option<RawOccurrence> {
         let zone = &self.recurrence.zone;
         if self.alone {
@@ -285,7 +286,7 @@ impl Occurrences<'_> {
             }
         }
         if let Some((single, rest)) = self.singles.split_first() {
-            // A date's own length counts where a rule has the same instant (RFC 5545, section 3.8.5.2).
+            // If a date has the same instant as a rule, the date's own length applies (RFC 5545, section 3.8.5.2).
             let at = single.moment.at;
             if least.as_ref().is_none_or(|(_, least)| at < least.at || at == least.at && single.own_length) {
                 self.singles = rest;
@@ -297,7 +298,7 @@ impl Occurrences<'_> {
         Some(source.found(zone, moment))
     }
 
-    /// Steps over the rest of an excepted day with very many occurrences.
+    /// Skips the rest of an excepted day with very many occurrences.
     fn step_over_day(&mut self, moment: Moment) {
         let midnight = self.recurrence.zone.resolve((moment.local.div_euclid(DAY) + 1) * DAY);
         if midnight.low == midnight.high && midnight.low > moment.at {

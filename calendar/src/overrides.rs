@@ -1,7 +1,8 @@
-//! Occurrences that are otherwise than rule and dates say (RFC 5545, section 3.8.4.4).
+//! Applies overrides: occurrences that differ from what rules and dates say (RFC 5545, section 3.8.4.4).
 //!
-//! An override names an occurrence by what rule and dates give it. Those for all of the future cut the rules into
-//! segments; then those for one take it out and put it where they say. Never refers to what another override did.
+//! An override names an occurrence by the time that rules and dates give it, never by what another override did.
+//! First, overrides of all future occurrences split the rules into segments. Then overrides of one occurrence take
+//! it out and put it where they say.
 
 use crate::recurrence::{RawOccurrence, Recurrence};
 use crate::segment::RuleSeries;
@@ -12,10 +13,10 @@ use crate::spec_problem::SpecProblems;
 use crate::steps::Steps;
 use crate::zone::{FoldSide, Moment};
 
-/// What a copy of a segment counts as, in steps.
+/// Steps for copying one segment.
 const COPY: usize = 10;
 
-/// Where rules and dates could not all be `read`, only the texts are judged.
+/// Applies all overrides. If not all rules and dates could be read (`are_read`), only checks the texts.
 pub(crate) fn apply(
     recurrence: &mut Recurrence,
     overrides: &[Override],
@@ -51,13 +52,13 @@ pub(crate) fn apply(
     }
 }
 
-/// Puts what they name where they say.
+/// Applies overrides whose occurrences were found.
 fn apply_named(
     recurrence: &mut Recurrence,
     mut named: Vec<(RawOccurrence, usize, &Override)>,
     steps: &mut Steps,
 ) -> Result<(), RecurrenceError> {
-    // Those for one come last. Of two for the same the later in the list holds.
+    // Overrides of one occurrence come last. Of two for the same occurrence, the later in the list wins.
     named.sort_by_key(|(found, index, it)| (!it.this_and_future, found.moment.at, *index));
     for (base, index, it) in named {
         let length = |was: Length| match (it.duration, it.nominal_days) {
@@ -67,7 +68,7 @@ fn apply_named(
         let start = it.start.as_deref().map(|text| new_start(recurrence, index, text)).transpose()?;
         if it.this_and_future {
             let length = length(recurrence.length)?;
-            // Each segment may be cut in two, and is copied for that.
+            // Each segment may be split in two, which copies it.
             if !steps.take(COPY * recurrence.segments.len()) {
                 return Err(RecurrenceError::OverridesTooCostly);
             }

@@ -1,4 +1,4 @@
-//! When something happens: a [`Recurrence`] that cannot be wrong, as `from_spec` has checked it.
+//! [`Recurrence`]: when something happens, already checked by `from_spec`.
 
 use jiff::civil::DateTime;
 
@@ -8,16 +8,16 @@ use crate::segment::RuleSegment;
 use crate::spec::{Length, SpecTime};
 use crate::zone::{Dst, FoldSide, Moment, Zone, civil};
 
-/// An occurrence before its end is worked out.
+/// An occurrence whose end is not computed yet.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RawOccurrence {
     pub(crate) moment: Moment,
-    /// Where it begins on the local clock; its name may say otherwise where it was moved.
+    /// Where it begins on the local clock. Differs from the name in `moment` if an override moved it.
     pub(crate) wall: i64,
     pub(crate) length: Length,
-    /// It says its length itself.
+    /// Whether a date or an override gave it a length of its own.
     pub(crate) own_length: bool,
-    /// An override put it there: exceptions are behind it.
+    /// Whether an override put it here. Exceptions don't apply to it any more.
     pub(crate) is_override: bool,
 }
 
@@ -29,17 +29,17 @@ pub struct Recurrence {
     pub(crate) zone: Zone,
     pub(crate) length: Length,
     pub(crate) segments: Vec<RuleSegment>,
-    /// Moments beside the rules, ascending.
+    /// Occurrences that no rule gives, ascending.
     pub(crate) singles: Vec<RawOccurrence>,
     pub(crate) except_days: Vec<i64>,
     pub(crate) except_locals: Vec<i64>,
     pub(crate) except_instants: Vec<i64>,
     pub(crate) except_segments: Vec<RuleSegment>,
-    /// Names of occurrences that are elsewhere, or nowhere.
+    /// Names of the occurrences that overrides moved or cancelled.
     pub(crate) replaced: Vec<(i64, FoldSide)>,
-    /// Nothing takes anything out.
+    /// Whether no exception or override takes anything out.
     pub(crate) no_exceptions: bool,
-    /// No occurrence lasts longer than these seconds.
+    /// The longest length of an occurrence, in seconds.
     pub(crate) reach: i64,
 }
 
@@ -49,12 +49,12 @@ impl Recurrence {
         civil(self.start)
     }
 
-    /// The zone's IANA name, written as the database writes it.
+    /// The zone's IANA name, spelled as in the database.
     pub fn time_zone(&self) -> &str {
         self.zone.tz.iana_name().unwrap_or("UTC")
     }
 
-    /// The zone, to show instants in.
+    /// The zone, for showing instants.
     pub fn zone(&self) -> &jiff::tz::TimeZone {
         &self.zone.tz
     }
@@ -74,7 +74,8 @@ impl Recurrence {
         self.zone.dst
     }
 
-    /// Without the occurrences that an override of one put where they are. They are not where they were either.
+    /// This recurrence without the occurrences that overrides of one put in place. They don't return to where they
+    /// were.
     pub(crate) fn without_moved(&self) -> Self {
         let mut rest = self.clone();
         rest.singles.retain(|it| !it.is_override);
@@ -93,7 +94,7 @@ impl Recurrence {
         !found.is_override && self.except_segments.iter().any(|segment| segment.contains(found.moment))
     }
 
-    /// Whether the rest of the moment's day can't have an occurrence.
+    /// Whether no further occurrence is possible on the moment's day.
     pub(crate) fn may_step_over(&self, moment: Moment) -> bool {
         self.excepts_day(moment)
             && self.segments.iter().all(|segment| segment.shift == 0)
@@ -104,12 +105,12 @@ impl Recurrence {
         self.except_days.binary_search(&moment.local.div_euclid(DAY)).is_ok()
     }
 
-    /// The start's time of day on the day that begins at `midnight`.
+    /// The start's time of day, on the day that begins at `midnight`.
     pub(crate) fn at_start_time(&self, midnight: i64) -> i64 {
         midnight + self.start.rem_euclid(DAY)
     }
 
-    /// An instant as a time or date of this recurrence names it; a date is that of the start's time of day.
+    /// The moments that `when` names in this recurrence. A date means the start's time of day on that date.
     pub(crate) fn moments(&self, when: SpecTime) -> impl Iterator<Item = Moment> + use<> {
         let local = match when {
             SpecTime::Day(midnight) => self.at_start_time(midnight),

@@ -1,6 +1,6 @@
-//! Reads the text of a rule. Says where it is wrong and what is allowed there.
+//! Parses the text of a recurrence rule. Errors say where the text is wrong and what is allowed there.
 //!
-//! Never guesses: a part that the RFC forbids beside another is refused, not ignored.
+//! It never guesses: a part that the RFC forbids beside another is refused, not ignored.
 
 use std::str::FromStr;
 
@@ -33,9 +33,9 @@ const BYDAY: &str =
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("rrule at byte {at}, {part}: {problem}")]
 pub struct RruleError {
-    /// Offset in bytes, from 0, of what is wrong.
+    /// Where the error is: offset in bytes, from 0.
     pub at: usize,
-    /// Name of the part that is wrong, such as `BYDAY`.
+    /// The name of the wrong part, such as `BYDAY`.
     pub part: String,
     /// What is wrong and what is allowed.
     pub problem: RruleProblem,
@@ -47,7 +47,7 @@ pub enum RruleProblem {
     /// The text is longer than 2,000 bytes.
     #[error("the text is longer than {MAX_TEXT} bytes")]
     TooLong,
-    /// There is no such part, or it isn't `NAME=value`.
+    /// There is no such part, or the text isn't `NAME=value`.
     #[error(
         "not a part of a rule; allowed are {}, each as NAME=value, separated by \";\", without \"RRULE:\"",
         PARTS.join(", ")
@@ -56,21 +56,21 @@ pub enum RruleProblem {
     /// The part is given twice.
     #[error("given twice; each part may be given once")]
     Twice,
-    /// A part that must be there is not.
+    /// A required part is absent.
     #[error("missing; every rule needs FREQ, such as FREQ=WEEKLY")]
     Missing,
-    /// A value is not one of those allowed.
+    /// The value is not allowed.
     #[error("\"{found}\" is not allowed; allowed is {allowed}")]
     Value {
         /// The value as written, cut to 40 characters.
         found: String,
-        /// What is allowed in its place.
+        /// What is allowed instead.
         allowed: String,
     },
     /// More than 400 values in a list.
     #[error("more than {MAX_LIST} values in the list")]
     TooMany,
-    /// Parts that may not stand together.
+    /// The parts may not be used together.
     #[error("{0}")]
     NotTogether(&'static str),
 }
@@ -91,7 +91,7 @@ impl RulePart<'_> {
         self.error(at, RruleProblem::Value { found: short(found), allowed: allowed.into() })
     }
 
-    /// The values of a list with their places.
+    /// The values of a list, each with its offset.
     fn values(&self) -> Result<Vec<(usize, &str)>, RruleError> {
         let mut at = self.value_at;
         let mut values = Vec::new();
@@ -184,7 +184,7 @@ impl FromStr for RecurrenceRule {
 }
 
 impl RecurrenceRule {
-    /// Reads the text of a rule, and says all that is wrong with it: of each part, the first.
+    /// Parses the text of a rule, and reports all errors: the first one of each part.
     pub fn parse(text: &str) -> Result<Self, Vec<RruleError>> {
         let whole = |at, part: &str, problem| RruleError { at, part: part.to_owned(), problem };
         if text.len() > MAX_TEXT {
@@ -192,7 +192,7 @@ impl RecurrenceRule {
         }
         let (parts, mut faults) = split_parts(text);
         let frequency = match parts.iter().find(|part| part.name.eq_ignore_ascii_case("FREQ")) {
-            // One that is not a part may be what was to be FREQ.
+            // A text that is no known part may have been meant as FREQ.
             None if faults.is_empty() => Err(whole(text.len(), "FREQ", RruleProblem::Missing)),
             None => Ok(Frequency::Daily),
             Some(part) => part.frequency(),
@@ -264,7 +264,7 @@ impl RecurrenceRule {
         Ok(())
     }
 
-    /// Why the RFC forbids the part `name` in this rule.
+    /// Why the RFC forbids the part `name` in this rule. `None` if it is allowed.
     fn why_forbidden(&self, name: &str) -> Option<&'static str> {
         use Frequency::{Daily, Monthly, Weekly, Yearly};
         let f = self.frequency;
@@ -293,10 +293,10 @@ impl RecurrenceRule {
     }
 }
 
-/// The parts that there are, and what is none.
+/// Splits the text into its known parts, with an error for each text that is none.
 fn split_parts(text: &str) -> (Vec<RulePart<'_>>, Vec<RruleError>) {
     let (mut parts, mut faults) = (Vec::new(), Vec::new());
-    // An empty text says so by the part that it lacks.
+    // For an empty text the error is the missing part.
     if text.is_empty() {
         return (parts, faults);
     }

@@ -1,8 +1,8 @@
-//! One rule's times as moments of a zone, whole or from one override to the next.
+//! The times of one rule as moments of a zone: of the whole rule, or of the stretch between two overrides.
 //!
-//! Local times are resolved one ahead: a time moved forward out of a gap may fall behind the next one, so a
-//! moment is given out only when no later local time can come before it. Far from any change of the clocks
-//! there is nothing to wait for. Knows no exceptions.
+//! A local time that is moved forward out of a gap may come after the next local time. So the iterator resolves one
+//! local time ahead, and yields a moment only when no later local time can precede it. Far from any change of the
+//! clocks it need not wait. Exceptions are applied elsewhere.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -15,26 +15,28 @@ use crate::spec::{Length, RecurrenceError};
 use crate::steps::Steps;
 use crate::zone::{FixedOffsetRange, FoldSide, Gap, Moment, Resolved, Zone};
 
-/// What a rule generates.
+/// The times that a rule generates: on the local clock, or in real time.
 #[derive(Debug, Clone)]
 pub(crate) enum RuleSeries {
     Local(Box<LocalSeries>),
     Exact(Box<ExactSeries>),
 }
 
-/// A series, where it was moved to, and how long its occurrences last.
+/// The times of a rule, how far an override moved them, and how long each occurrence lasts.
 #[derive(Debug, Clone)]
 pub(crate) struct RuleSegment {
     pub(crate) series: RuleSeries,
-    /// UNTIL as an instant, where it was given as one; the series knows the others. Of moments that are not moved.
+    /// UNTIL as an instant, if it was given as one (the series knows the other forms). It bounds the times before
+    /// the shift.
     until: i64,
-    /// Seconds from the moments of the series: on the local clock, of an exact series in real time.
+    /// Seconds by which the times are moved: on the local clock, or in real time for an exact series.
     pub(crate) shift: i64,
     pub(crate) length: Length,
 }
 
 impl RuleSegment {
-    /// All that `rule` generates from `start`, a local time. What finding the last of COUNT takes is taken from `work`.
+    /// All that `rule` generates from the local time `start`. Finding the last occurrence of COUNT takes steps from
+    /// `work`.
     pub(crate) fn new(
         rule: &RecurrenceRule,
         zone: &Zone,
@@ -61,7 +63,8 @@ impl RuleSegment {
         Ok(Self { series, until, shift: 0, length })
     }
 
-    /// Cuts itself off before `moment`, and gives what comes from there on, if anything, moved by `shift`.
+    /// Ends this segment before `moment`. Returns the rest, moved by `shift`, or `None` if there is nothing after
+    /// it.
     pub(crate) fn split_off(
         &mut self,
         zone: &Zone,
@@ -72,7 +75,7 @@ impl RuleSegment {
         if self.until != i64::MAX
             && let RuleSeries::Local(series) = &mut self.series
         {
-            // Moved moments can't be held against an instant, so the last local time is found first.
+            // Moved moments can't be compared with an instant, so find the last local time first.
             let last = series.descending_from(zone.local_of(self.until).saturating_add(2 * DAY));
             let last =
                 last.into_iter().find(|local| zone.resolve(*local).moments().any(|m| m.at <= self.until));
@@ -95,12 +98,12 @@ impl RuleSegment {
         some.then_some(rest)
     }
 
-    /// The moments from the instant `at` on, ascending; a few may lie before it.
+    /// The moments from the instant `at` on, ascending. A few may lie before it.
     pub(crate) fn moments_from<'a>(&'a self, zone: &'a Zone, at: i64) -> Moments<'a> {
         match &self.series {
             RuleSeries::Local(series) => {
                 let fixed = zone.fixed_offset_around(at);
-                // A local time moved out of a gap, or named twice, is at most a day from its instant's own.
+                // If a local time was moved out of a gap or exists twice, it is at most a day off.
                 let margin = if fixed.contains_instant(at) { 0 } else { 3 * DAY };
                 let from = at.saturating_add(fixed.offset - margin);
                 let iter = series.iter_from(from.saturating_sub(self.shift));
@@ -141,7 +144,7 @@ impl RuleSegment {
         }
     }
 
-    /// Whether the series, unmoved, has this moment.
+    /// Whether the series has this moment, before the shift.
     pub(crate) fn contains(&self, moment: Moment) -> bool {
         moment.at <= self.until
             && match &self.series {
@@ -150,7 +153,7 @@ impl RuleSegment {
             }
     }
 
-    /// Where a moment of the series begins on the local clock.
+    /// The local time at which the occurrence of this moment begins.
     pub(crate) fn wall(&self, zone: &Zone, moment: Moment) -> i64 {
         match self.series {
             RuleSeries::Exact(_) if self.shift != 0 => zone.local_of(moment.at),
@@ -158,7 +161,7 @@ impl RuleSegment {
         }
     }
 
-    /// The instants of a local time of the series, under that time's name.
+    /// The instants of a local time of the series, named by that time.
     fn resolve(&self, zone: &Zone, local: i64) -> Resolved {
         let resolved = zone.resolve(local.saturating_add(self.shift));
         let named = |moment: Option<Moment>| moment.map(|it| Moment { local, ..it });
@@ -168,12 +171,12 @@ impl RuleSegment {
 
 fn exact_moment(at: i64, zone: &Zone, shift: i64) -> Moment {
     let local = zone.local_of(at);
-    // The policy is of no matter here, but the identity is: which of the two is it?
+    // The policy doesn't matter here, only which of the two instants this is.
     let side = FoldSide::second_if(zone.resolve(local).low < at);
     Moment { at: at.saturating_add(shift), local, side }
 }
 
-/// Ascending moments of a segment.
+/// The moments of a segment, ascending.
 #[derive(Debug)]
 pub(crate) enum Moments<'a> {
     Local(Box<LocalMoments<'a>>),
@@ -185,10 +188,11 @@ pub(crate) struct LocalMoments<'a> {
     iter: LocalIter<'a>,
     segment: &'a RuleSegment,
     zone: &'a Zone,
-    /// No change of the clocks is near these local times.
+    /// Local times far from any change of the clocks.
     fixed: FixedOffsetRange,
     ahead: Option<i64>,
-    /// The least instant on top; of two with the same, the one with the later local time, which exists.
+    /// The earliest instant is on top. Of two with the same instant, the one with the later local time wins: that
+    /// one exists.
     waiting: BinaryHeap<Reverse<(i64, Reverse<i64>, FoldSide)>>,
 }
 
@@ -203,7 +207,7 @@ impl<'a> LocalMoments<'a> {
         Self { iter, segment, zone, fixed, ahead, waiting: BinaryHeap::new() }
     }
 
-    /// The slow way, near a change of the clocks.
+    /// The slow path, near a change of the clocks.
     fn next_near_a_change(&mut self) -> Option<Moment> {
         loop {
             let ready = self.waiting.peek().map(|Reverse((at, _, _))| *at);
@@ -247,7 +251,7 @@ impl Iterator for LocalMoments<'_> {
 }
 
 impl Moments<'_> {
-    /// Times looked at so far, beside those that were given.
+    /// How many times were looked at and not yielded.
     #[inline]
     pub(crate) fn work(&self) -> u64 {
         match self {

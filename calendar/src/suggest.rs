@@ -1,7 +1,7 @@
-//! Times to suggest: free ones, the best first.
+//! Suggests free times, the best first.
 //!
-//! What is good is for a [`Ranking`] to say; here is what it may look at, and a ranking of our own. Never: chance. The
-//! same question has the same answer, and of two times as good the earlier comes first.
+//! A [`Ranking`] decides which are best; here are the data that it may look at, and our own ranking. Chance plays
+//! no part: the same question has the same answer, and of two equally good times the earlier comes first.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hash;
@@ -18,10 +18,10 @@ use crate::spans::Span;
 use crate::steps::Steps;
 use crate::zone::{self, timestamp};
 
-/// Free times that are ranked: so many in everyone's hours, and so many others, the nearest of both.
+/// How many free times in everyone's hours are ranked, and how many others; the nearest of each.
 const CONSIDERED: usize = 32;
 
-/// What working out the hours of one day costs.
+/// Steps for computing the working hours of one day.
 const STEPS_A_DAY: usize = 8;
 
 /// When somebody works.
@@ -33,22 +33,21 @@ pub struct WorkingHours {
     to: Time,
 }
 
-/// No such zone.
+/// There is no such zone.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("timeZone \"{0}\" is unknown; allowed are IANA names such as Europe/Berlin or UTC")]
 pub struct UnknownZone(pub String);
 
 impl WorkingHours {
-    /// From `from` to `to` on the clock of `time_zone` (an IANA name), beginning on each of `days`. A `to` that is not
-    /// after `from` is of the day after: 00:00 to 00:00 is the whole day.
+    /// From `from` to `to` on the clock of `time_zone` (an IANA name), beginning on each of `days`. If `to` is not
+    /// after `from`, it lies on the next day: 00:00 to 00:00 is the whole day.
     pub fn new(time_zone: &str, days: &[Weekday], from: Time, to: Time) -> Result<Self, UnknownZone> {
         let zone =
             zone::find_zone(time_zone).ok_or_else(|| UnknownZone(time_zone.chars().take(40).collect()))?;
         Ok(Self { zone, days: days.to_vec(), from, to })
     }
 
-    /// The working time between two instants, in order and apart, for days that touch are one stretch: at most so much
-    /// as lies in ten years.
+    /// The working time between two instants, in order; days that touch are merged. Looks at ten years at most.
     pub fn within(&self, from: Timestamp, until: Timestamp) -> Vec<Stretch> {
         const MOST: usize = 10 * 366;
         let Ok(first) = self.zone.to_datetime(from).date().yesterday() else { return Vec::new() };
@@ -70,8 +69,8 @@ impl WorkingHours {
         found
     }
 
-    /// The hours of working days that touch a window, whole, in order and apart: days that touch are one stretch. None
-    /// when the steps don't suffice.
+    /// The whole hours of the working days that touch a window, in order; days that touch are merged. `None` if the
+    /// steps run out.
     fn days_within(&self, window: Span, steps: &mut Steps) -> Option<Vec<Span>> {
         let date = |at: i64| self.zone.to_datetime(timestamp(at)).date();
         let Ok(first) = date(window.start).yesterday() else { return Some(Vec::new()) };
@@ -95,28 +94,29 @@ impl WorkingHours {
     }
 }
 
-/// A free time with what a ranking may look at.
+/// A free time, and what a ranking may look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
-    /// The time.
+    /// The free time.
     pub time: FreeTime,
-    /// Occurrences that were looked at.
+    /// How many occurrences were looked at.
     pub occurrences: usize,
-    /// Summed over occurrences, for how many people it is outside their working hours.
+    /// For how many people it is outside their working hours, summed over the occurrences.
     pub outside_hours: usize,
-    /// Summed over occurrences and people, how often another event ends less than 10 minutes before, or starts less
-    /// than 10 minutes after.
+    /// How often another event ends less than 10 minutes before, or starts less than 10 minutes after, summed over
+    /// occurrences and people.
     pub back_to_back: usize,
 }
 
-/// Says how good free times are.
+/// Decides how good free times are.
 pub trait Ranking {
-    /// A cost for each candidate, in their order: the least is the best. One that is missing comes last.
+    /// The cost of each candidate, in the same order. The lowest cost is the best; candidates without a cost come
+    /// last.
     fn costs(&self, candidates: &[Candidate]) -> Vec<u64>;
 }
 
-/// Nearest first, where a time outside somebody's hours counts as a day farther away, and one back to back as half an
-/// hour; both as averages over the occurrences.
+/// The nearest first. A time outside somebody's hours counts as a day farther away, and one back to back as half an
+/// hour; both are averages over the occurrences.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NearestInHours;
 
@@ -131,7 +131,7 @@ impl Ranking for NearestInHours {
 }
 
 impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
-    /// What [`FreeTimeQuery::suggest`] finds for `booking`, whose is `key`.
+    /// Runs [`FreeTimeQuery::suggest`] for `booking`, which belongs to `key`.
     pub fn suggest(
         &self,
         key: &K,
@@ -150,15 +150,15 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
 }
 
 impl<R: Clone + Ord + Hash> FreeTimeQuery<R> {
-    /// Whom and what it is about: what holds these is to be copied.
+    /// The participants and resources whose events have to be copied.
     pub fn names(&self, people: &BTreeMap<R, WorkingHours>) -> Vec<R> {
         let names: BTreeSet<&R> = self.booking.needs.iter().chain(people.keys()).collect();
         names.into_iter().cloned().collect()
     }
 
-    /// The best `search.count` free times, of those within `search.reach` of its own ([`FreeTimeQuery::nearest`] says what is
-    /// free): 32 in everyone's hours, the nearest, and the 32 nearest others among them. `people` are those whose
-    /// hours and breaks count.
+    /// The best `search.count` free times within `search.reach` of the booking's own time
+    /// ([`FreeTimeQuery::nearest`] says what is free). Ranks the nearest 32 in everyone's hours, and the nearest 32
+    /// others found on the way. `people` are those whose hours and breaks count.
     pub fn suggest(
         &self,
         people: &BTreeMap<R, WorkingHours>,
@@ -196,15 +196,15 @@ impl<R: Clone + Ord + Hash> FreeTimeQuery<R> {
     }
 }
 
-/// What hours and breaks make of events, worked out once for all moves.
+/// Working hours and other events of all people, prepared once for all moves.
 struct HoursAndBreaks {
-    /// The working time of those who work alike, in order and apart, and how many people they are.
+    /// The working time of people with the same hours, in order and apart, and how many they are.
     days: Vec<(Vec<Span>, usize)>,
-    /// Time between the hours that all have. An event that does not lie in their hours whole touches some of it.
+    /// The time outside the hours that all share. An event that is not completely within those hours touches it.
     off: Vec<Span>,
-    /// How many people have another event shortly before an event that begins then.
+    /// How many people have another event shortly before an event that begins at an instant.
     before: OverlapCounts,
-    /// How many have one shortly after an event that ends then.
+    /// How many people have another event shortly after an event that ends at an instant.
     after: OverlapCounts,
 }
 
@@ -271,7 +271,7 @@ impl HoursAndBreaks {
     }
 }
 
-/// In how many of some stretches an instant lies.
+/// In how many of some spans an instant lies.
 struct OverlapCounts(Vec<(i64, usize)>);
 
 impl OverlapCounts {
@@ -293,7 +293,7 @@ impl OverlapCounts {
     }
 }
 
-/// What lies in both of two lists of stretches, each in order and apart.
+/// The intersection of two lists of spans, each in order and apart.
 fn intersect(one: &[Span], other: &[Span]) -> Vec<Span> {
     let (mut found, mut a, mut b) = (Vec::new(), 0, 0);
     while let (Some(x), Some(y)) = (one.get(a), other.get(b)) {
@@ -306,7 +306,7 @@ fn intersect(one: &[Span], other: &[Span]) -> Vec<Span> {
     found
 }
 
-/// What lies between stretches that are in order and apart, and before and after them all.
+/// The gaps between spans, and the time before and after them all. The spans must be in order and apart.
 fn gaps(spans: &[Span]) -> Vec<Span> {
     let starts = std::iter::once(-EVER).chain(spans.iter().map(|span| span.end));
     let ends = spans.iter().map(|span| span.start).chain([EVER]);

@@ -1,4 +1,5 @@
-//! The simple search: each move is tried against each occurrence, need and hold. What the search by stretches must equal.
+//! A simple search that tries each move against each occurrence, need and held event. The real search must find the
+//! same.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,7 +29,7 @@ type People = BTreeMap<&'static str, WorkingHours>;
 
 const NEAR: i64 = 600;
 
-/// Moves that are free, nearest first, with the events of each.
+/// The free moves, nearest first, each with its events.
 fn free(index: &Index, key: u32, booking: &Booking<&'static str>, search: &Search) -> Vec<(i64, Vec<Span>)> {
     let mut steps = Steps::new(u64::MAX);
     let series = MovableSeries::new(&booking.recurrence, index.ahead(), &mut steps).unwrap();
@@ -229,7 +230,7 @@ proptest! {
         let found = index.suggest(&99, &booking, &search, &people, &NearestInHours, &mut Steps::new(u64::MAX));
         prop_assert_eq!(&found.times, &suggested(&index, 99, &booking, &search, &people));
 
-        // With fewer steps: what it says that it looked at is right, and nothing is told that clashes.
+        // With fewer steps it must not claim to have looked at more than it did, nor return a time that clashes.
         let all: Vec<_> = free(&index, 99, &booking, &search).into_iter().map(|(shift, _)| shift).collect();
         for most in [50, 500, 5000] {
             let mut steps = Steps::new(most);

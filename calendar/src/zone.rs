@@ -1,7 +1,7 @@
-//! Local times to instants and back, and what a missing or repeated local time means.
+//! Converts local times to instants and back, and says what a missing or repeated local time means.
 //!
-//! Local times are seconds from 1970-01-01T00:00:00 on the local clock, instants are Unix seconds. Zones come
-//! from the bundled database only. Never: reads the host's zone files.
+//! Local times are seconds from 1970-01-01T00:00:00 on the local clock; instants are Unix seconds. Zones come only
+//! from the bundled database, never from files of the host.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::days::DAY;
 
-/// What happens to a local time that does not exist, because clocks were moved forward over it.
+/// What happens to a local time that does not exist because the clocks were moved forward over it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub enum Gap {
     /// It is read with the offset before the change (RFC 5545, section 3.3.5): 02:30 becomes 03:30.
@@ -23,7 +23,7 @@ pub enum Gap {
     Skip,
 }
 
-/// What happens to a local time that exists twice, because clocks were moved back over it.
+/// What happens to a local time that exists twice because the clocks were moved back over it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub enum Fold {
     /// The first of the two (RFC 5545, section 3.3.5).
@@ -31,15 +31,15 @@ pub enum Fold {
     First,
     /// The second of the two.
     Last,
-    /// An occurrence at each.
+    /// Both of them: two occurrences.
     Both,
 }
 
 /// The daylight-saving policy of a recurrence.
 ///
-/// It holds for local times: starts, `dates`, and rules of DAILY and longer. HOURLY and shorter rules count in
-/// real time, so they meet neither gap nor fold. An all-day occurrence begins at the first instant of its day
-/// whatever the policy; only a day that is missing whole (Samoa, 30 December 2011) follows `gap`.
+/// It applies to local times: starts, `dates`, and rules of DAILY and longer. HOURLY and shorter rules count in
+/// real time, so they meet neither gap nor fold. An all-day occurrence begins at the first instant of its day,
+/// whatever the policy; only if a whole day is missing (Samoa, 30 December 2011), `gap` applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Dst {
@@ -49,8 +49,9 @@ pub struct Dst {
     pub fold: Fold,
 }
 
-/// Which of a local time that exists twice. As wide as what stands beside it: a moment is copied right after it was
-/// written, and a byte read back as a word costs as much as all the rest.
+/// Which of the two instants of a local time that exists twice; `First` if it exists once. It is as wide as the
+/// fields beside it: a moment is copied right after it was written, and reading a byte back as part of a word would
+/// cost as much as all the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u64)]
 pub(crate) enum FoldSide {
@@ -64,8 +65,7 @@ impl FoldSide {
     }
 }
 
-/// An occurrence before its end is known: its instant, the local time that names it, and which of
-/// two it is.
+/// An instant, the local time that names it, and which of that time's two instants it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Moment {
     pub(crate) at: i64,
@@ -73,8 +73,8 @@ pub(crate) struct Moment {
     pub(crate) side: FoldSide,
 }
 
-/// The instants of one local time. No local time from here on has an instant before `low`, none up to here one
-/// after `high`.
+/// The instants of one local time. No later local time has an instant before `low`, and no earlier one has an
+/// instant after `high`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Resolved {
     pub(crate) low: i64,
@@ -89,7 +89,7 @@ impl Resolved {
     }
 }
 
-/// A stretch of time with one offset, `from` inclusive, `to` exclusive.
+/// A stretch of time with one UTC offset: `from` inclusive, `to` exclusive.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OffsetSegment {
     pub(crate) from: i64,
@@ -97,10 +97,10 @@ pub(crate) struct OffsetSegment {
     pub(crate) offset: i64,
 }
 
-/// Local times that no change of the clocks is near: each exists once, with this offset.
+/// Local times far from any change of the clocks: each exists once and has this offset.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FixedOffsetRange {
-    /// The first, and the end, which is not one.
+    /// The first one, and the end (exclusive).
     low: i64,
     high: i64,
     pub(crate) offset: i64,
@@ -111,7 +111,7 @@ impl FixedOffsetRange {
         self.low <= local && local < self.high
     }
 
-    /// The last of them.
+    /// The last of these local times.
     pub(crate) fn last(&self) -> i64 {
         self.high.saturating_sub(1)
     }
@@ -121,17 +121,18 @@ impl FixedOffsetRange {
     }
 }
 
-/// The changes of a zone's clocks, the first being the beginning of time.
+/// The changes of a zone's offset. The first entry is the beginning of time.
 #[derive(Debug)]
 struct ZoneChanges {
-    /// The instant of each, and the offset from there on.
+    /// The instant of each change, and the offset from then on.
     list: Vec<(i64, i64)>,
-    /// Up to here they are all in the list.
+    /// All changes before this instant are in the list.
     end: i64,
 }
 
 impl ZoneChanges {
-    /// Those of a zone, read once and kept: there are a few hundred of zones, and looking changes up costs.
+    /// The changes of a zone, computed once and kept: there are a few hundred zones, and looking changes up takes
+    /// long.
     fn cached(tz: &TimeZone) -> Arc<Self> {
         static KNOWN: Mutex<Option<HashMap<String, Arc<ZoneChanges>>>> = Mutex::new(None);
         let name = tz.iana_name().unwrap_or("UTC").to_owned();
@@ -153,14 +154,15 @@ impl ZoneChanges {
         Self { list, end: i64::MAX }
     }
 
-    /// The change that is in force at an instant, and the next one.
+    /// The last change at or before an instant, and the instant of the next change. `None` after the end of the
+    /// list.
     fn around(&self, at: i64) -> Option<((i64, i64), i64)> {
         let next = self.list.partition_point(|change| change.0 <= at);
         let end = self.list.get(next).map_or(self.end, |change| change.0);
         (at < end).then(|| (self.list[next - 1], end))
     }
 
-    /// The offsets before and after the one in force at an instant, if they are in the list.
+    /// The offsets before and after the one in force at an instant. `None` if one of them is not in the list.
     fn beside(&self, at: i64) -> Option<(i64, i64)> {
         let next = self.list.partition_point(|change| change.0 <= at);
         Some((self.list.get(next.checked_sub(2)?)?.1, self.list.get(next)?.1))
@@ -176,10 +178,10 @@ pub(crate) struct Zone {
     pub(crate) all_day: bool,
 }
 
-/// Changes up to this instant, in the year 2200, are looked up in a list, later ones are worked out.
+/// Changes up to this instant, in the year 2200, are kept in a list; later ones are computed.
 const LISTED: i64 = 230 * 365 * DAY;
 
-/// A zone of the bundled database by its IANA name, in any case.
+/// A zone of the bundled database by its IANA name, in upper or lower case.
 pub fn find_zone(name: &str) -> Option<TimeZone> {
     static BUNDLED: OnceLock<TimeZoneDatabase> = OnceLock::new();
     BUNDLED.get_or_init(TimeZoneDatabase::bundled).get(name).ok()
@@ -208,7 +210,7 @@ pub(crate) fn ceil_second(t: Timestamp) -> i64 {
     t.as_second() + i64::from(t.subsec_nanosecond() > 0)
 }
 
-/// The instant of Unix `seconds`, held to what can be represented.
+/// The instant of Unix `seconds`, clamped to what can be represented.
 pub(crate) fn timestamp(seconds: i64) -> Timestamp {
     let (low, high) = (Timestamp::MIN.as_second(), Timestamp::MAX.as_second());
     Timestamp::from_second(seconds.clamp(low, high)).unwrap_or(Timestamp::MAX)
@@ -227,7 +229,7 @@ impl Zone {
         at + self.offset_at(at)
     }
 
-    /// The stretch of one offset that `at` is in. It may begin late or end early, never the other way round.
+    /// The stretch of one offset that contains `at`. It may be shorter than the real one, never longer.
     pub(crate) fn segment(&self, at: i64) -> OffsetSegment {
         if let Some(((from, offset), to)) = self.changes.around(at) {
             return OffsetSegment { from, to, offset };
@@ -242,9 +244,9 @@ impl Zone {
         }
     }
 
-    /// The local times around the instant `at` that no change is near; none of them may be.
+    /// The local times around the instant `at` that are far from any change; the range may be empty.
     ///
-    /// A change moves some local times, by as much as the clocks, and what it moves comes after it.
+    /// A change affects the local times that it skips or repeats, and what it shifts comes after it.
     pub(crate) fn fixed_offset_around(&self, at: i64) -> FixedOffsetRange {
         let OffsetSegment { from, to, offset } = self.segment(at);
         // No change moves the clocks by two days.
@@ -260,7 +262,7 @@ impl Zone {
         }
     }
 
-    /// The instants of a local time by the policy.
+    /// The instants of a local time, by the policy.
     pub(crate) fn resolve(&self, local: i64) -> Resolved {
         let moment = |offset: Offset, side| Moment { at: local - i64::from(offset.seconds()), local, side };
         match self.tz.to_ambiguous_timestamp(civil(local)).offset() {
@@ -295,7 +297,7 @@ impl Zone {
         }
     }
 
-    /// The change itself: a midnight in a gap, so the day begins where the gap ends.
+    /// The instant of the change: if midnight lies in a gap, the day begins when the gap ends.
     fn first_of_day(&self, shifted: Moment) -> Option<Moment> {
         let change = self.tz.preceding(timestamp(shifted.at + 1)).next()?;
         Some(Moment { at: change.timestamp().as_second(), ..shifted })
