@@ -1,18 +1,18 @@
-//! Content lines to components (RFC 5545, section 3.6), whatever is broken in a file.
+//! Parses content lines into components (RFC 5545, section 3.6), whatever is broken in the file.
 //!
-//! What is not ended is ended where its neighbour begins, and marked; an END of nothing is passed over. Never: one
-//! component that takes another with it.
+//! A component without END is closed where the next one begins, and marked. An END that ends nothing is ignored. So
+//! a broken component damages no other.
 
 use super::lines::{self, BadLine, ContentLine};
 
-/// Components inside each other; what is deeper is passed over.
+/// Deepest nesting of components; deeper ones are skipped.
 const MAX_DEPTH: usize = 8;
-/// Components of a file that are kept; those behind them are told once.
+/// The most components of a file that are kept. A single note tells about the others.
 pub(super) const MAX_COMPONENTS: usize = 100_000;
-/// Properties of a component that are kept.
+/// The most properties of a component that are kept.
 pub(super) const MAX_PROPERTIES: usize = 5_000;
 
-/// A component, its properties and what is in it.
+/// A component with its properties and the components in it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Component {
     /// In upper case, such as `VEVENT`.
@@ -23,9 +23,9 @@ pub(super) struct Component {
     pub(super) children: Vec<Component>,
     /// Lines in it that are no properties, each with the name of the property before it.
     pub(super) bad: Vec<(BadLine, String)>,
-    /// Where it should have ended, if it did not.
+    /// The line at which its END was missed, if it has none.
     pub(super) open: Option<u32>,
-    /// It had more than [`MAX_PROPERTIES`].
+    /// Whether it had more than [`MAX_PROPERTIES`].
     pub(super) full: bool,
 }
 
@@ -39,16 +39,16 @@ impl Component {
     }
 }
 
-/// What a file has.
+/// The components of a file.
 #[derive(Debug, Default)]
 pub(super) struct ParsedFile {
-    /// VCALENDARs; components outside any are in one of their own.
+    /// The VCALENDARs. Components outside a VCALENDAR are in one of their own, with an empty kind.
     pub(super) calendars: Vec<Component>,
-    /// What is wrong outside events: line and words.
+    /// What is wrong outside events: line and text.
     pub(super) notes: Vec<(u32, String)>,
 }
 
-/// Reads a file.
+/// Parses a file.
 pub(super) fn read(bytes: &[u8]) -> ParsedFile {
     let mut reader = ComponentParser::default();
     let mut last = 0;
@@ -73,10 +73,10 @@ pub(super) fn read(bytes: &[u8]) -> ParsedFile {
 #[derive(Default)]
 struct ComponentParser {
     file: ParsedFile,
-    /// From the outermost.
+    /// The components that are open, the outermost first.
     open: Vec<Component>,
     count: usize,
-    /// Components that are open and not kept.
+    /// How many components are open and not kept.
     skipped: usize,
 }
 
@@ -110,7 +110,8 @@ impl ComponentParser {
 
     fn begin(&mut self, line: &ContentLine) {
         let kind = line.value.trim().to_ascii_uppercase();
-        // Neither can be in another of its kind, nor an event in anything but a calendar: the other was not ended.
+        // A VCALENDAR can't lie in another, nor an event in anything but a calendar. So what is still open was not
+        // ended.
         let ends_others = match kind.as_str() {
             "VCALENDAR" => self.open.len(),
             "VEVENT" | "VTODO" | "VJOURNAL" | "VFREEBUSY" | "VTIMEZONE" => {
@@ -153,7 +154,7 @@ impl ComponentParser {
         self.close(None);
     }
 
-    /// Ends the innermost; `by` is the line that showed that its END is missing.
+    /// Closes the innermost component. `by` is the line that showed that its END is missing.
     fn close(&mut self, by: Option<u32>) {
         let Some(mut component) = self.open.pop() else { return };
         component.open = by;
@@ -179,7 +180,7 @@ impl ComponentParser {
     }
 
     fn note(&mut self, line: u32, text: String) {
-        /// Notes that are kept: a file of another kind is wrong in every line.
+        /// The most notes that are kept: in a file of another format every line is wrong.
         const MOST: usize = 100;
         if self.file.notes.len() < MOST {
             self.file.notes.push((line, text));

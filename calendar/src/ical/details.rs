@@ -1,14 +1,14 @@
-//! What an event says of itself for people: DESCRIPTION, LOCATION, URL, CONFERENCE (RFC 5545; RFC 7986), and the properties by
-//! which Google and Microsoft name a meeting's link.
+//! What an event says about itself for people: DESCRIPTION, LOCATION, URL, CONFERENCE (RFC 5545, RFC 7986), and the
+//! properties in which Google and Microsoft put a meeting's link.
 //!
-//! One link is the event's; further ones stand behind its description. Never: a link dropped.
+//! The best link becomes the event's URL; the others are appended to its description. No link is dropped.
 
 use super::Series;
 use super::component::Component;
 use super::line_writer::LineWriter;
 use super::lines::ContentLine;
 
-/// Properties whose value is a link, the best first: what one takes part by goes before what one reads.
+/// Properties whose value is a link, the best first: links for taking part come before links for reading.
 pub(super) const LINKS: [&str; 5] = [
     "CONFERENCE",
     "X-GOOGLE-CONFERENCE",
@@ -17,7 +17,7 @@ pub(super) const LINKS: [&str; 5] = [
     "URL",
 ];
 
-/// What was found.
+/// Texts and link of an event.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct EventDetails {
     pub(super) description: Option<String>,
@@ -34,7 +34,7 @@ pub(super) fn read(event: &Component) -> EventDetails {
             links.push((line, value));
         }
     }
-    // Of several a page goes before a telephone number.
+    // A web page comes before a telephone number.
     links.sort_by_key(|(_, value)| !is_page(value));
     let mut location = text("LOCATION").map(|place| place.split_whitespace().collect::<Vec<_>>().join(" "));
     let mut links = links.into_iter();
@@ -60,7 +60,7 @@ fn is_page(link: &str) -> bool {
     begins("https://") || begins("http://")
 }
 
-/// Lines that end as ours do, without control characters or blanks around.
+/// Normalizes line ends, removes control characters, and trims.
 fn clean(text: &str) -> String {
     let text = text.replace("\r\n", "\n").replace('\r', "\n");
     text.chars()
@@ -76,7 +76,7 @@ pub(super) fn write(lines: &mut LineWriter, series: &Series) {
             lines.text(name, text);
         }
     }
-    // A URI is no TEXT: it is written as it is.
+    // The value is a URI, not TEXT: it is not escaped.
     if let Some(url) = series.url.as_ref().filter(|url| !url.contains(char::is_control)) {
         lines.raw("URL", url);
     }

@@ -1,6 +1,7 @@
-//! Occurrences that end up on one instant: they are one (docs/recurrence.md), which lasts as long as the longest.
+//! Merges occurrences at the same instant: they are one occurrence (docs/recurrence.md), as long as the longest of
+//! them.
 //!
-//! Never: time that is given away for that, or without a word.
+//! So no time is lost, and each merge is remarked.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -15,14 +16,16 @@ use crate::spec::{MAX_OVERRIDE_STEPS, Override, RecurrenceError};
 use crate::steps::Steps;
 use crate::zone::{local_seconds, timestamp};
 
-/// Steps to find what else is where the overrides of a series are.
+/// Steps for finding what else happens at the instants of a series' overrides.
 pub(super) const MAX_SHARING_STEPS: u64 = 10 * MAX_OVERRIDE_STEPS;
 
 impl SeriesBuilder<'_> {
-    /// Gives overrides that share an instant with others the longest of their lengths. `line` is told where they have none.
+    /// Gives overrides that share an instant with other occurrences the longest of their lengths. `line` is the
+    /// line for remarks on overrides without one.
     ///
-    /// Where each of them is, and what else is there, is asked of the series with all its overrides: one for all that
-    /// follows takes occurrences away from an instant, and puts others there. A series that can't be is left as it is.
+    /// The series with all its overrides tells where each override is and what else is there, since a THISANDFUTURE
+    /// override takes occurrences away from an instant and puts others there. Does nothing if the calendar refuses
+    /// that series.
     pub(super) fn share_instants(
         &mut self,
         clock: &mut EventClock<'_, '_>,
@@ -74,7 +77,7 @@ impl SeriesBuilder<'_> {
         Ok(())
     }
 
-    /// One occurrence more; where there is one already, that, as long as the longer.
+    /// Adds one occurrence. If there is one at that time already, they are one, as long as the longer.
     pub(super) fn add(
         &mut self,
         clock: &mut EventClock<'_, '_>,
@@ -111,7 +114,7 @@ impl SeriesBuilder<'_> {
         }
     }
 
-    /// A length for one occurrence: of two the longer.
+    /// Gives one occurrence this length, or keeps its own if that is longer.
     pub(super) fn override_length(&mut self, clock: &EventClock<'_, '_>, id: &str, length: DaysAndSeconds) {
         let all_day = self.is_all_day();
         if let Some(at) =

@@ -1,6 +1,6 @@
 //! How long an event lasts: DTEND and DURATION (RFC 5545, sections 3.6.1, 3.8.2.2 and 3.8.2.5).
 //!
-//! Never: time given away. Of two that contradict each other the longer holds, and that is told.
+//! No time is lost: if the two contradict each other, the longer one applies, with a remark.
 
 use jiff::civil::Time;
 
@@ -11,7 +11,7 @@ use super::value::{DaysAndSeconds, IcalDuration, when};
 use super::when::{ClockTime, EventClock, refuse, unreadable, written};
 
 impl EventClock<'_, '_> {
-    /// How long an event lasts that begins at `start`.
+    /// The length of an event that begins at `start`.
     pub(super) fn length(&mut self, event: &Component, start: ClockTime) -> Result<DaysAndSeconds, Remark> {
         let duration = event.first("DURATION").map(|line| Ok((line, self.duration(line)?))).transpose()?;
         let end = event.first("DTEND").map(|line| Ok((line, self.until(line, start)?))).transpose()?;
@@ -45,7 +45,7 @@ impl EventClock<'_, '_> {
         Ok((span.total() / 86_400, 0))
     }
 
-    /// The length up to DTEND.
+    /// The length from `start` to DTEND.
     fn until(&mut self, line: &ContentLine, start: ClockTime) -> Result<DaysAndSeconds, Remark> {
         if let ClockTime::Day(start) = start {
             let Some(value) = when(&line.value) else { return refuse(line, unreadable(&line.value)) };
@@ -76,7 +76,7 @@ impl EventClock<'_, '_> {
         if seconds < 0 { refuse(line, "it lies before DTSTART") } else { Ok((0, seconds)) }
     }
 
-    /// What a length is from `start` on, in seconds: days end at the same time of day.
+    /// The seconds that a length takes from `start` on: a day ends at the same time of day.
     pub(super) fn seconds(&self, start: ClockTime, (days, seconds): DaysAndSeconds) -> i64 {
         let far = || {
             let ClockTime::Local(local) = start else { return None };

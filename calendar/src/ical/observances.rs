@@ -1,7 +1,7 @@
-//! A VTIMEZONE's own offsets (RFC 5545, section 3.6.5), and the IANA zone that has the same.
+//! The UTC offsets of a VTIMEZONE (RFC 5545, section 3.6.5), and the IANA zone that has the same ones.
 //!
-//! Never: a zone that agrees only now and then. What is compared is every change of a whole stretch of time. Never either:
-//! an offset that the block does not say; before its first onset that is TZOFFSETFROM.
+//! A zone matches only if every change in the compared stretch of time is the same. The block's own offsets are
+//! never extrapolated: before the first onset, TZOFFSETFROM applies.
 
 use std::collections::BTreeSet;
 
@@ -18,18 +18,18 @@ use crate::spec::RecurrenceSpec;
 use crate::steps::Steps;
 use crate::zone::{civil, find_zone, local_seconds, timestamp};
 
-/// Observances of a VTIMEZONE that are looked at: what was ever exported has a few dozen.
+/// The most observances of a VTIMEZONE. No exported file has more than a few dozen.
 const MAX_OBSERVANCES: usize = 200;
-/// Onsets of one observance in the stretch that is compared.
+/// The most onsets of one observance in the compared stretch.
 const MAX_ONSETS: usize = 500;
-/// What it costs, in steps, to look up where an observance stands, and to look up a zone.
+/// Steps for finding the position in an observance, and for looking up a zone.
 const LOOKUP: usize = 20;
 
-/// The steps of a file did not suffice.
+/// The steps of the file ran out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct OutOfSteps;
 
-/// STANDARD or DAYLIGHT: when it begins, on the clock as it was before, and the offsets before and after.
+/// STANDARD or DAYLIGHT: its onsets on the clock before the change, and the offsets before and after.
 struct Observance {
     onsets: Recurrence,
     from: i32,
@@ -39,9 +39,9 @@ struct Observance {
 /// A VTIMEZONE.
 pub(super) struct ZoneBlock {
     observances: Vec<Observance>,
-    /// The offset before the first onset of all: TZOFFSETFROM of that.
+    /// The offset before the first onset of all: the TZOFFSETFROM of that one.
     before: i32,
-    /// X-LIC-LOCATION, which libical and those who learned from it write.
+    /// X-LIC-LOCATION, which libical and programs like it write.
     location: Option<String>,
 }
 
@@ -65,7 +65,7 @@ impl ZoneBlock {
         Ok(Self { observances, before, location })
     }
 
-    /// The offset in force at `from`, and each change up to `to`.
+    /// The offset at `from`, and each change up to `to`.
     fn changes(&self, from: i64, to: i64, steps: &mut Steps) -> Result<Vec<(i64, i32)>, OutOfSteps> {
         let mut onsets: Vec<(i64, i32)> = Vec::new();
         for it in &self.observances {
@@ -93,7 +93,8 @@ impl ZoneBlock {
         Ok(list)
     }
 
-    /// The first local time of a stretch at which the block has another offset than a zone, by the zone's clock.
+    /// The first local time (on the zone's clock) of a stretch at which the block and the zone have different
+    /// offsets.
     pub(super) fn differs(
         &self,
         tz: &TimeZone,
@@ -113,8 +114,8 @@ impl ZoneBlock {
         Ok(first.map(|at| tz.to_datetime(timestamp(at))))
     }
 
-    /// A zone with the same offsets from one local time to another, a day around them included: first of those
-    /// `known`, then what the block names itself, then the best known zones, then all.
+    /// A zone with the same offsets during a stretch of local time, and a day before and after it. Tries those in
+    /// `known` first, then the block's own name, then the best known zones, then all zones.
     pub(super) fn zone(
         &self,
         span: (DateTime, DateTime),
@@ -125,7 +126,7 @@ impl ZoneBlock {
         let (from, to) = (local_seconds(span.0) - day, local_seconds(span.1) + day);
         let wanted = self.changes(from, to, steps)?;
         let mut fits = |name: &str| {
-            // It ends with the first change that differs.
+            // The comparison ends at the first difference.
             if !steps.take(LOOKUP + wanted.len()) {
                 return Err(OutOfSteps);
             }
@@ -150,7 +151,7 @@ impl ZoneBlock {
     }
 }
 
-/// The offset of a zone in force at `from`, and each change up to `to`.
+/// The offset of a zone at `from`, and each change up to `to`.
 fn changes_of(tz: &TimeZone, from: i64, to: i64) -> Vec<(i64, i32)> {
     let mut list = vec![(from, tz.to_offset(timestamp(from)).seconds())];
     for change in tz.following(timestamp(from)) {
@@ -196,7 +197,7 @@ fn observance(component: &Component) -> Result<Observance, String> {
         ["TZOFFSETFROM", "TZOFFSETTO"].map(|name| value(name).and_then(offset).ok_or_else(|| wrong(name)));
     let (from, to) = (from?, to?);
     let Some(IcalTime::Local(start)) = value("DTSTART").and_then(when) else { return Err(wrong("DTSTART")) };
-    // .NET's programs write the year 1; rules are yearly, so a later beginning says the same.
+    // .NET programs write the year 1. The rules are yearly, so a later beginning means the same.
     let start = match start.year() {
         ..1600 => start.with().year(1600).build().map_err(|_| wrong("DTSTART"))?,
         _ => start,
@@ -205,7 +206,7 @@ fn observance(component: &Component) -> Result<Observance, String> {
     for line in component.all("RRULE") {
         let mut rule: RecurrenceRule =
             line.value.trim().trim_end_matches(';').parse().map_err(|_| wrong("RRULE"))?;
-        // UNTIL is UTC; onsets are counted on the clock before the change.
+        // UNTIL is UTC, but onsets are counted on the clock before the change.
         if let End::Until(Until::Utc(at)) = rule.end {
             rule.end = End::Until(Until::Local(at + i64::from(from)));
         }
@@ -244,7 +245,7 @@ fn observance(component: &Component) -> Result<Observance, String> {
     Ok(Observance { onsets: Recurrence::new(&spec).map_err(|_| wrong("RRULE"))?, from, to })
 }
 
-/// The stretch that is compared at first: a zone that agrees for years is more likely the one that was meant.
+/// The local time some years later. A zone that agrees for years is more likely the one that was meant.
 pub(super) fn years_from(start: DateTime, years: i16) -> DateTime {
     start.checked_add(jiff::Span::new().years(years)).unwrap_or(DateTime::MAX)
 }

@@ -1,7 +1,8 @@
-//! What is otherwise in a series: components with a RECURRENCE-ID (RFC 5545, section 3.8.4.4), and what METHOD:ADD adds.
+//! Reads what differs in a series: components with a RECURRENCE-ID (RFC 5545, section 3.8.4.4), and what METHOD:ADD
+//! adds.
 //!
-//! Of several that speak of one occurrence one holds ([`super::statement`]). Which they speak of is found by instants, not by
-//! text. Never: one left out without a word that another does not make void.
+//! If several components concern the same occurrence, one of them applies ([`super::statement`]). Occurrences are
+//! identified by instant, not by text. A component that is left out without being superseded gets a remark.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -15,17 +16,17 @@ use super::when::{ClockTime, EventClock, refuse, text, unreadable, whole};
 use crate::recurrence::Recurrence;
 use crate::spec::{MAX_DATES, Override};
 
-/// What stands in a series, and says nothing of one occurrence.
+/// Properties that belong to a series and say nothing about one occurrence.
 const OF_SERIES: [&str; 4] = ["RRULE", "EXRULE", "RDATE", "EXDATE"];
 
-/// The component that holds for an occurrence, or for all from it on.
+/// The component that applies to an occurrence, or to all from it on.
 struct OverrideComponent<'a> {
     statement: Statement<'a>,
     name: ClockTime,
     this_and_future: bool,
 }
 
-/// THISANDFUTURE, or the one alone.
+/// Whether the RECURRENCE-ID has RANGE=THISANDFUTURE.
 pub(super) fn this_and_future(line: &ContentLine) -> Result<bool, Remark> {
     match line.parameter("RANGE").map(str::to_ascii_uppercase).as_deref() {
         None => Ok(false),
@@ -35,7 +36,7 @@ pub(super) fn this_and_future(line: &ContentLine) -> Result<bool, Remark> {
 }
 
 impl<'a> SeriesBuilder<'a> {
-    /// All that `all` say otherwise than `master`.
+    /// Applies all components in `all` that differ from `master`.
     pub(super) fn changes(
         &mut self,
         clock: &mut EventClock<'_, '_>,
@@ -66,7 +67,7 @@ impl<'a> SeriesBuilder<'a> {
         Ok(())
     }
 
-    /// Which component holds for each occurrence that is spoken of.
+    /// Selects the component that applies to each occurrence.
     fn holding(
         &mut self,
         clock: &mut EventClock<'_, '_>,
@@ -106,7 +107,7 @@ impl<'a> SeriesBuilder<'a> {
         Ok(changes)
     }
 
-    /// The name of the occurrence that a RECURRENCE-ID speaks of.
+    /// The name of the occurrence that a RECURRENCE-ID means.
     fn name(
         &self,
         clock: &mut EventClock<'_, '_>,
@@ -127,7 +128,7 @@ impl<'a> SeriesBuilder<'a> {
         }
     }
 
-    /// Whether two components that speak of one occurrence say the same of it.
+    /// Whether two components for the same occurrence say the same.
     fn is_same(
         &mut self,
         clock: &mut EventClock<'_, '_>,
@@ -141,7 +142,7 @@ impl<'a> SeriesBuilder<'a> {
         if one.calendar == other.calendar && one.says_the_same(other) {
             return Ok(true);
         }
-        // What is odd about one that does not hold is of no matter.
+        // Problems of a component that does not apply don't matter.
         let remarks = clock.remarks.len();
         let mut said = Vec::new();
         for it in [one, other] {
@@ -152,7 +153,7 @@ impl<'a> SeriesBuilder<'a> {
         Ok(said[0] == said[1])
     }
 
-    /// When a component says that the occurrence `name` happens, and how long it lasts.
+    /// When the occurrence `name` happens according to a component, and how long it lasts.
     fn when(
         &self,
         clock: &mut EventClock<'_, '_>,
@@ -169,7 +170,7 @@ impl<'a> SeriesBuilder<'a> {
         Ok((start, clock.length(it.event, start)?))
     }
 
-    /// One component with a RECURRENCE-ID.
+    /// Applies one component with a RECURRENCE-ID.
     fn change(
         &mut self,
         clock: &mut EventClock<'_, '_>,
@@ -206,7 +207,7 @@ impl<'a> SeriesBuilder<'a> {
             return self.one_more(clock, recurrence, change, newer);
         }
         let (start, length) = self.when(clock, &statement, name)?;
-        // What is otherwise is more than what is left out.
+        // An override counts more than an exception.
         self.restore(clock, recurrence, name);
         let (moved, other) = (start != name, length != self.length);
         if !(moved || other || lasting) {
@@ -222,7 +223,7 @@ impl<'a> SeriesBuilder<'a> {
         Ok(())
     }
 
-    /// A change of what the series does not have.
+    /// Applies an override of an occurrence that the series does not have.
     fn one_more(
         &mut self,
         clock: &mut EventClock<'_, '_>,
@@ -256,7 +257,7 @@ impl<'a> SeriesBuilder<'a> {
         self.spec.overrides.push(it);
     }
 
-    /// Takes an occurrence out of the exceptions. Others of its day stay there, each by its name.
+    /// Removes an occurrence from the exceptions. The other occurrences of its day stay excepted, each by its name.
     fn restore(&mut self, clock: &EventClock<'_, '_>, recurrence: &Recurrence, name: ClockTime) {
         let (id, day) = (text(name), midnight_or(name).date());
         let count = self.spec.except_dates.len();
@@ -269,7 +270,8 @@ impl<'a> SeriesBuilder<'a> {
     }
 }
 
-/// Two that say different things of one occurrence, and neither is newer: one that does not cancel holds, or none.
+/// Two components contradict each other, and neither is newer. If one of them cancels, the other applies; otherwise
+/// none does.
 fn undecided(
     clock: &mut EventClock<'_, '_>,
     holds: &Statement<'_>,
@@ -288,7 +290,7 @@ fn undecided(
     Ok(())
 }
 
-/// What belongs to a series, and stands in a component for one occurrence or for all from it on.
+/// Handles properties of the series in a component for one occurrence, or for all from it on.
 fn of_series(
     clock: &mut EventClock<'_, '_>,
     master: &Statement<'_>,

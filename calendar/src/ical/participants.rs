@@ -1,7 +1,7 @@
-//! Who and what takes part, what reminds of it, and what is not taken of an event.
+//! Reads the participants, resources and reminders of an event, and tells what is not taken.
 //!
-//! Never: a property dropped without a word. Only what keeps the books of calendars (DTSTAMP, CREATED, LAST-MODIFIED) is
-//! not spoken of, nor what says what is so anyway.
+//! Every property that is dropped is named in a remark, except for the bookkeeping of calendars (DTSTAMP, CREATED,
+//! LAST-MODIFIED) and for values that are the default anyway.
 
 use std::collections::BTreeSet;
 
@@ -14,12 +14,12 @@ use super::when::PROPERTIES;
 use super::{Person, ReadOptions, Remark, reminders};
 use crate::reminders::ReminderTime;
 
-/// The furthest reminder: 30 days.
+/// The longest time before a reminded event, in minutes: 30 days.
 const MAX_MINUTES: i64 = 30 * 24 * 60;
-/// Reminders that are looked at, repetitions included.
+/// The most reminders of an event, repetitions included.
 const MAX_REMINDERS: usize = 64;
 
-/// Read elsewhere, or books of calendars.
+/// Properties that are read elsewhere, or are bookkeeping of calendars.
 const KNOWN: [&str; 17] = [
     "DESCRIPTION",
     "UID",
@@ -40,7 +40,7 @@ const KNOWN: [&str; 17] = [
     "X-LIC-ERROR",
 ];
 
-/// People and resources.
+/// The people and resources of an event.
 #[derive(Default)]
 pub(super) struct Participants {
     pub(super) people: Vec<Person>,
@@ -92,7 +92,7 @@ pub(super) fn who(event: &Component, options: &ReadOptions, remarks: &mut Vec<Re
 }
 
 impl Participants {
-    /// Once each, by address or else by name.
+    /// Adds a person once: by address, or else by name.
     fn add(&mut self, name: String, address: Option<String>) {
         let is_there = self.people.iter().any(|it| match (&it.address, &address) {
             (Some(one), Some(other)) => one == other,
@@ -124,7 +124,7 @@ fn person(line: &ContentLine) -> (String, Option<String>) {
     (name, address)
 }
 
-/// What a Schedule takes for an address.
+/// Whether a Schedule accepts this as an address.
 fn is_address(text: &str) -> bool {
     let mut parts = text.split('@');
     let filled = |part: Option<&str>| part.is_some_and(|it| !it.is_empty());
@@ -134,8 +134,8 @@ fn is_address(text: &str) -> bool {
         && !text.contains(char::is_whitespace)
 }
 
-/// When somebody is reminded: the start, as local time or date and as instant, and `seconds`, the length, are the event's;
-/// `recurs` tells it from one alone.
+/// When people are reminded of an event. It starts at `local`, which is the instant `start`, and lasts `seconds`;
+/// `recurs` tells whether it is a series.
 pub(super) fn reminders(
     event: &Component,
     (local, start): (&str, Option<Timestamp>),
@@ -145,7 +145,7 @@ pub(super) fn reminders(
 ) -> Vec<ReminderTime> {
     let (mut found, mut at_times) = (BTreeSet::new(), BTreeSet::new());
     for alarm in event.children.iter().filter(|it| it.kind == "VALARM") {
-        // Apple writes one that never rings for "none".
+        // Apple writes an alarm that never rings for "none".
         if alarm.first("ACTION").is_some_and(|line| line.value.trim().eq_ignore_ascii_case("NONE")) {
             continue;
         }
@@ -173,7 +173,7 @@ pub(super) fn reminders(
     before.chain(at_times.into_iter().rev().take(MAX_REMINDERS)).collect()
 }
 
-/// Seconds before the start, of an alarm and its repetitions.
+/// How many seconds before the start an alarm and its repetitions ring.
 fn before(
     alarm: &Component,
     start: Option<Timestamp>,
@@ -200,7 +200,7 @@ fn before(
     Ok((0..=repeats).map(|at| first - at * step.unwrap_or(0)).collect())
 }
 
-/// The names of what is not taken, with the line of the first.
+/// The names of properties that are not taken, with the line of the first one.
 pub(super) fn left(event: &Component) -> Option<Remark> {
     let is_known = |line: &ContentLine| {
         let value = line.value.trim();
@@ -220,7 +220,7 @@ pub(super) fn left(event: &Component) -> Option<Remark> {
     ))
 }
 
-/// What an override says otherwise, beside when: not taken.
+/// In what else than its time an override differs from its series. That is not taken.
 pub(super) fn differs(event: &Component, change: &Component) -> Option<Remark> {
     let mut names: BTreeSet<&str> =
         event.properties.iter().chain(&change.properties).map(|it| it.name.as_str()).collect();

@@ -1,7 +1,7 @@
-//! A file to its series, one outcome for each.
+//! Reads a file into its series, with one result for each event.
 //!
-//! Components are grouped by UID (RFC 5545, section 3.8.4.7) wherever in the file they stand; which of two revisions holds
-//! [`super::statement`] says. Never: an event without an outcome.
+//! Components are grouped by UID (RFC 5545, section 3.8.4.7), wherever in the file they are. [`super::statement`]
+//! decides which of several revisions applies. Every event gets a result.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -17,7 +17,7 @@ use super::{Import, ImportResult, ImportedEvent, ReadOptions, Remark, Series, ov
 use crate::recurrence::Recurrence;
 use crate::spec::RecurrenceSpec;
 
-/// Reads a file: UTF-8, Windows-1252 where a line is not, or UTF-16 with its mark.
+/// Reads a file: UTF-8 (Windows-1252 for lines that are not), or UTF-16 with a byte order mark.
 pub fn read(bytes: &[u8], options: &ReadOptions) -> Import {
     let decoded = utf_16(bytes);
     let file = component::read(decoded.as_deref().map_or(bytes, str::as_bytes));
@@ -39,7 +39,7 @@ pub fn read(bytes: &[u8], options: &ReadOptions) -> Import {
     import
 }
 
-/// The text of UTF-16 with a byte order mark.
+/// Decodes UTF-16 with a byte order mark.
 fn utf_16(bytes: &[u8]) -> Option<String> {
     let pair: fn([u8; 2]) -> u16 = match bytes {
         [0xff, 0xfe, ..] => u16::from_le_bytes,
@@ -54,7 +54,7 @@ fn method(calendar: &Component) -> String {
     calendar.first("METHOD").map_or(String::new(), |line| line.value.trim().to_ascii_uppercase())
 }
 
-/// A component that is no event: there is nothing to take, and that is told.
+/// A component that is not an event: it is left out, and reported.
 fn other(it: &Component) -> Option<ImportedEvent> {
     if matches!(it.kind.as_str(), "VEVENT" | "VTIMEZONE") {
         return None;
@@ -75,19 +75,19 @@ fn uid(it: &Component) -> Option<String> {
     it.first("UID").map(|line| line.text().trim().to_owned()).filter(|uid| !uid.is_empty())
 }
 
-/// Without line ends and needless spaces.
+/// Without line ends and repeated spaces.
 fn title(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// The components of one UID.
+/// The components with the same UID.
 #[derive(Default)]
 struct UidGroup<'a> {
     events: Vec<Statement<'a>>,
     changes: Vec<Statement<'a>>,
 }
 
-/// All that may be taken. What can't be has its outcome at once.
+/// Groups the events that may be taken. Adds the result of all others to `out`.
 fn groups<'a>(calendars: &'a [Component], out: &mut Vec<ImportedEvent>) -> Vec<UidGroup<'a>> {
     let mut groups: Vec<UidGroup<'_>> = Vec::new();
     let mut by_uid: HashMap<String, usize> = HashMap::new();
@@ -144,7 +144,7 @@ impl UidGroup<'_> {
         }
         if master.cancels {
             out.push(event(master.event, ImportResult::LeftOut("it is cancelled".to_owned())));
-            // What was said of an occurrence since is not.
+            // What was said about an occurrence after the cancellation is not cancelled.
             let since: Vec<&Statement<'_>> =
                 self.changes.iter().filter(|it| it.is_newer_than(master)).collect();
             let gone = format!("its series, of line {line}, is cancelled");
@@ -164,7 +164,8 @@ impl UidGroup<'_> {
     }
 }
 
-/// Changes without a series, which is `gone`: for each occurrence that they speak of an event of its own.
+/// Components for single occurrences without their series, which is `gone`: each occurrence becomes an event of its
+/// own.
 fn alone(
     changes: &[&Statement<'_>],
     gone: &str,
@@ -174,7 +175,7 @@ fn alone(
     let mut spoken: BTreeMap<String, Vec<Statement<'_>>> = BTreeMap::new();
     for it in changes {
         let Some(line) = it.event.first("RECURRENCE-ID") else {
-            // One that METHOD:ADD adds.
+            // Added by METHOD:ADD.
             let start = it.event.first("DTSTART").map_or("", |line| line.value.trim());
             spoken.entry(format!("+{start}")).or_default().push(**it);
             continue;
@@ -217,7 +218,7 @@ fn alone(
     }
 }
 
-/// Which occurrence a RECURRENCE-ID speaks of, whatever it is written in: a date, or an instant in UTC.
+/// A name for the occurrence that a RECURRENCE-ID means, the same in all notations: a date, or an instant in UTC.
 fn occurrence(line: &ContentLine, zones: &mut FileZones<'_>) -> String {
     let written = || line.value.trim().to_owned();
     let local = match when(&line.value) {
@@ -234,7 +235,7 @@ fn occurrence(line: &ContentLine, zones: &mut FileZones<'_>) -> String {
     known.ok().and_then(|known| known.tz.to_timestamp(local).ok()).map_or_else(written, write_utc)
 }
 
-/// One occurrence without its series.
+/// Takes one occurrence without its series.
 fn one(
     change: &Statement<'_>,
     (occurrence, gone): (&str, &str),
@@ -318,12 +319,12 @@ fn taken<'a>(
     Ok((series, superseded))
 }
 
-/// For an event without UID, which RFC 5545 asks for: what it is, and when.
+/// A UID for an event without one, although RFC 5545 requires it: made of title and time.
 fn made_uid(title: &str, start: ClockTime, spec: &RecurrenceSpec) -> String {
     format!("{title}@{}/{}", when::text(start), spec.time_zone)
 }
 
-/// What was odd about lines, and STATUS.
+/// Remarks on odd lines and on STATUS.
 fn odd(event: &Component, remarks: &mut Vec<Remark>) {
     for (bad, _) in &event.bad {
         remarks.push(Remark::new(bad.number, format!("\"{}\" is no property: passed over", bad.text)));
@@ -347,7 +348,7 @@ fn odd(event: &Component, remarks: &mut Vec<Remark>) {
 }
 
 impl Series {
-    /// Its recurrence, as the calendar checked it.
+    /// The recurrence of the series, checked.
     pub fn recurrence(&self) -> Result<Recurrence, crate::RecurrenceError> {
         Recurrence::new(&self.spec)
     }

@@ -1,7 +1,7 @@
-//! Reminders as VALARM. One place: a reminder of another form is written here and nowhere else.
+//! Writes reminders as VALARM, and reads back those that only we write.
 //!
-//! One at a time of the clock is written as so long before the first start as it is, which is what others do with it, and beside
-//! that as what it is, in properties of our own. Never: whom it tells. Channels are not iCalendar's.
+//! A reminder at a time of day is written as a time before the first start, which other programs understand, and
+//! also as what it is, in properties of our own. Recipients are not written, since iCalendar has no channels.
 
 use jiff::SignedDuration;
 use jiff::civil::{DateTime, Time};
@@ -14,7 +14,7 @@ use crate::reminders::{Reminder, ReminderTime};
 const AT: &str = "X-BELFRY-AT";
 const DAYS_BEFORE: &str = "X-BELFRY-DAYS-BEFORE";
 
-/// A VALARM for each, of a series that begins at this local time or date.
+/// Writes a VALARM for each reminder of a series. `start` is its local start: a time or a date.
 pub(super) fn write(lines: &mut LineWriter, title: &str, start: &str, reminders: &[ReminderTime]) {
     for reminder in reminders {
         lines.raw("BEGIN", "VALARM");
@@ -29,7 +29,8 @@ pub(super) fn write(lines: &mut LineWriter, title: &str, start: &str, reminders:
     }
 }
 
-/// The reminder at a time of the clock that we wrote, unless somebody has moved its alarm since, to `seconds` before the start.
+/// The reminder at a time of day that we wrote into an alarm. `None` if somebody has moved the alarm since: it now
+/// rings `seconds` before the start.
 pub(super) fn at(alarm: &Component, start: &str, seconds: &[i64]) -> Option<ReminderTime> {
     let text = |name: &str| Some(alarm.first(name)?.value.trim());
     let at = Time::strptime("%H:%M", text(AT)?).ok()?;

@@ -1,7 +1,7 @@
-//! A series without its changes: rules, RDATE with lengths, EXDATE (RFC 5545, section 3.8.5).
+//! Builds a series: rules, RDATE with lengths and EXDATE (RFC 5545, section 3.8.5), then overrides.
 //!
-//! Every exception ends as the name that rule or date gives an occurrence. Never: a series that the calendar would refuse; it
-//! is asked before the series is handed on.
+//! Every exception becomes the name that a rule or date gives its occurrence. Before the series is returned, the
+//! calendar checks that it accepts it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,18 +19,18 @@ use crate::spec::{MAX_OVERRIDE_STEPS, RecurrenceError, RecurrenceSpec};
 use crate::steps::Steps;
 use crate::zone::{Dst, Fold, civil};
 
-/// Occurrences of one day that an exception or a change names by its date.
+/// The most occurrences of one day that an exception or override can name by its date.
 const MAX_OF_DAY: usize = 50;
 
-/// What a file says of one series.
+/// A series as a file describes it.
 pub(super) struct BuiltSeries<'a> {
     pub(super) spec: RecurrenceSpec,
-    /// Components that say nothing any more, each with the line of the one that holds, and whether that is newer.
+    /// Components that are superseded, each with the line of the one that applies, and whether that one is newer.
     pub(super) superseded: Vec<(&'a Component, u32, bool)>,
 }
 
-/// The whole series: what `master` says and what `changes`, its components with a RECURRENCE-ID, say otherwise. Remarks
-/// are with the clock.
+/// Builds the whole series of `master` and of `changes`, its components with a RECURRENCE-ID. Remarks go to the
+/// clock.
 pub(super) fn series<'a>(
     master: &Statement<'a>,
     clock: &mut EventClock<'_, '_>,
@@ -73,15 +73,15 @@ fn refused(event: &Component, error: &RecurrenceError) -> Remark {
 pub(super) struct SeriesBuilder<'a> {
     pub(super) spec: RecurrenceSpec,
     pub(super) length: DaysAndSeconds,
-    /// Local times that exist twice, whose second an RDATE has that the policy says anyway.
+    /// Local times that exist twice, and whose second instant an RDATE names although the policy gives it anyway.
     restored: BTreeSet<DateTime>,
     pub(super) superseded: Vec<(&'a Component, u32, bool)>,
-    /// Where the RECURRENCE-ID of an override stands.
+    /// The line of each override's RECURRENCE-ID.
     pub(super) lines: BTreeMap<String, u32>,
 }
 
 impl SeriesBuilder<'_> {
-    /// The start counts as an occurrence (3.8.5.3), also where the rule doesn't have it, unless it is excepted.
+    /// The start counts as an occurrence (3.8.5.3) even if the rule does not have it, unless it is excepted.
     fn start(
         &mut self,
         event: &Component,
@@ -100,7 +100,7 @@ impl SeriesBuilder<'_> {
             ClockTime::Day(day) => midnight_or(start).date() == day,
             named @ ClockTime::Local(_) => named == start,
         };
-        // RDATE gives it in any zone, also with a length.
+        // RDATE may name the start in any zone, also with a length.
         let is_date = |date: &String| match when(date.split('/').next().unwrap_or(date)) {
             Some(IcalTime::Utc(at)) => is_start(ClockTime::Instant(at)),
             Some(IcalTime::Local(local)) => is_start(ClockTime::Local(local)),
@@ -128,7 +128,7 @@ impl SeriesBuilder<'_> {
         Ok(())
     }
 
-    /// RDATE: instants become local times, and a length of its own an override.
+    /// Reads RDATE: instants become local times, and a length of its own becomes an override.
     fn dates(&mut self, event: &Component, clock: &EventClock<'_, '_>) -> Result<(), Remark> {
         let line = event.first("RDATE").map_or(event.line, |line| line.number);
         let wrong = |value: &str, why: &str| Remark::new(line, format!("RDATE: {value} {why}"));
@@ -156,7 +156,7 @@ impl SeriesBuilder<'_> {
         if seconds.is_empty() {
             return Ok(());
         }
-        // The second of a local time that exists twice has no name but what the policy gives it.
+        // The second instant of a repeated local time has a name only if the policy gives it one.
         let plain = RecurrenceSpec { except_rules: Vec::new(), overrides: Vec::new(), ..self.spec.clone() };
         let plain = Recurrence::new(&plain).map_err(|error| refused(event, &error))?;
         for (at, value) in seconds {
@@ -183,7 +183,7 @@ impl SeriesBuilder<'_> {
         self.spec.start.len() == 10
     }
 
-    /// EXDATE: instants become names; what names nothing is left.
+    /// Reads EXDATE: instants become names. What names no occurrence is dropped, with a remark.
     fn exceptions(
         &mut self,
         clock: &mut EventClock<'_, '_>,
@@ -216,7 +216,8 @@ impl SeriesBuilder<'_> {
             if is_named {
                 dates.insert(text(name));
             } else if self.spec.dst == Dst::default() {
-                // A policy of its own is written out with exceptions that name what is none under it.
+                // With a policy of its own, the exceptions for other readers name times that are no occurrences
+                // under it.
                 clock.remark(*line, format!("EXDATE: there is no occurrence at {}; left", text(name)));
             }
         }
@@ -224,15 +225,15 @@ impl SeriesBuilder<'_> {
         Ok(())
     }
 
-    /// Whether EXDATE takes an occurrence out, by its name or with its day.
+    /// Whether EXDATE takes out an occurrence, by its name or with its day.
     pub(super) fn excepts(&self, id: &str) -> bool {
         let day = id.get(..10).unwrap_or(id);
         self.spec.except_dates.iter().any(|date| date == id || date == day)
     }
 
-    /// In order, and nothing twice.
+    /// Sorts everything and removes duplicates.
     fn tidy(&mut self) {
-        // A period that is excepted has no length either.
+        // An excepted period needs no length either.
         let mut overrides = std::mem::take(&mut self.spec.overrides);
         overrides.retain(|it| it.this_and_future || !self.excepts(&it.recurrence_id));
         self.spec.overrides = overrides;
@@ -260,7 +261,7 @@ pub(super) fn of_day(clock: &EventClock<'_, '_>, recurrence: &Recurrence, day: D
     names.filter(|local| local.date() == day).take(MAX_OF_DAY).collect()
 }
 
-/// How long a period lasts, by its duration or its end.
+/// The length of a period, from its duration or its end.
 fn period(clock: &EventClock<'_, '_>, from: &str, till: &str) -> Option<DaysAndSeconds> {
     if let Some(span) = IcalDuration::read(till) {
         return Some((span.days.into(), span.seconds)).filter(|length| length.0 >= 0 && length.1 >= 0);

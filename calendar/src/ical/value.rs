@@ -1,14 +1,14 @@
-//! Values of properties: dates, times, durations and offsets (RFC 5545, section 3.3), read and written.
+//! Reads and writes property values: dates, times, durations and offsets (RFC 5545, section 3.3).
 //!
-//! Never: a time zone looked up; a time with a TZID is local until somebody says where.
+//! It looks up no time zone: a time with a TZID is a local time here.
 
 use jiff::civil::{Date, DateTime, Time};
 use jiff::{SignedDuration, Timestamp};
 
-/// Days by the calendar, then seconds.
+/// Calendar days, then seconds.
 pub(super) type DaysAndSeconds = (i64, i64);
 
-/// A length as a spec has it.
+/// Writes a length into the fields of a spec.
 pub(super) fn set_length(
     duration: &mut Option<SignedDuration>,
     nominal: &mut u16,
@@ -31,8 +31,8 @@ pub(super) enum IcalTime {
     Utc(Timestamp),
 }
 
-/// `20260105`, `20260105T100000` or `20260105T100000Z`. Seconds may be missing, and dashes and colons may be there: both
-/// are met in files, and can be read in one way only.
+/// Reads `20260105`, `20260105T100000` or `20260105T100000Z`. Seconds may be absent, and dashes and colons may be
+/// present: files have both, and neither is ambiguous.
 pub(super) fn when(text: &str) -> Option<IcalTime> {
     let text = text.trim();
     let (day, time) = match text.find(['T', 't']) {
@@ -47,7 +47,7 @@ pub(super) fn when(text: &str) -> Option<IcalTime> {
         None => (time, false),
     };
     let time = digits(time, ':', &[2, 2, 2]).or_else(|| digits(time, ':', &[2, 2]))?;
-    // A leap second is the one before it (3.3.12).
+    // A leap second counts as the second before it (3.3.12).
     let second = time.get(2).copied().unwrap_or(0).min(if time.get(2) == Some(&60) { 59 } else { 60 });
     let time = Time::new(time[0] as i8, time[1] as i8, second as i8, 0).ok()?;
     let local = date.to_datetime(time);
@@ -57,7 +57,7 @@ pub(super) fn when(text: &str) -> Option<IcalTime> {
     Some(IcalTime::Local(local))
 }
 
-/// Numbers of so many digits, with the separator between all or none.
+/// Numbers with these counts of digits, with the separator either between all of them or nowhere.
 fn digits(text: &str, separator: char, lengths: &[usize]) -> Option<Vec<i16>> {
     let mut rest = text;
     let separated = text.contains(separator);
@@ -76,7 +76,7 @@ fn digits(text: &str, separator: char, lengths: &[usize]) -> Option<Vec<i16>> {
     rest.is_empty().then_some(numbers)
 }
 
-/// A duration: days by the calendar, then exact seconds, both with one sign.
+/// A duration: calendar days, then exact seconds, both with the same sign.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct IcalDuration {
     pub(super) days: i32,
@@ -84,7 +84,7 @@ pub(super) struct IcalDuration {
 }
 
 impl IcalDuration {
-    /// `-PT15M`, `P1DT2H`, `P2W`. Outlook's `PT0S` and Google's `P0DT0H10M0S` too; at most 1,000 days.
+    /// Reads `-PT15M`, `P1DT2H` or `P2W`, also Outlook's `PT0S` and Google's `P0DT0H10M0S`. At most 1,000 days.
     pub(super) fn read(text: &str) -> Option<Self> {
         let text = text.trim();
         let (sign, text) = match text.strip_prefix('-') {
@@ -120,13 +120,13 @@ impl IcalDuration {
         fits.then_some(Self { days: sign * span.days, seconds: i64::from(sign) * span.seconds })
     }
 
-    /// As if each day had 24 hours.
+    /// The seconds, if each day had 24 hours.
     pub(super) fn total(self) -> i64 {
         i64::from(self.days) * 86_400 + self.seconds
     }
 }
 
-/// Seconds of `+0100`, `-0330` or `+001730`.
+/// Reads the seconds of `+0100`, `-0330` or `+001730`.
 pub(super) fn offset(text: &str) -> Option<i32> {
     let text = text.trim();
     let sign = if text.starts_with('-') { -1 } else { 1 };
@@ -155,7 +155,7 @@ pub(super) fn write_offset(seconds: i32) -> String {
     format!("{sign}{:02}{:02}{rest}", all / 3600, all / 60 % 60)
 }
 
-/// Days by the calendar and an exact time: `P1D`, `PT24H`, `P1DT30M`, `PT0S`.
+/// Writes calendar days and an exact time: `P1D`, `PT24H`, `P1DT30M`, `PT0S`.
 pub(super) fn write_span(days: i64, exact: SignedDuration) -> String {
     let all = exact.as_secs();
     let sign = if days < 0 || all < 0 { "-" } else { "" };

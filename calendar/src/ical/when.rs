@@ -1,8 +1,9 @@
-//! When an event happens: DTSTART, DTEND, DURATION, RRULE, EXRULE, RDATE and EXDATE to a [`RecurrenceSpec`].
+//! Reads when an event happens: DTSTART, DTEND, DURATION, RRULE, EXRULE, RDATE and EXDATE, into a
+//! [`RecurrenceSpec`].
 //!
-//! Times of other zones and UTC become the local times of the event's own zone, which name its occurrences. Never: a
-//! value that can't be read passed over. It might be the one that says that nobody need come. Never either: a date that is
-//! converted. Where the start is a date, other times are the dates that they are written with.
+//! Times of other zones and in UTC become local times of the event's own zone, since those name its occurrences. A
+//! value that can't be read is never skipped: it might be the one that cancels a meeting. A date is never
+//! converted: if the start is a date, other times become the dates with which they are written.
 
 use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::{Offset, TimeZone};
@@ -23,19 +24,19 @@ use crate::spec::{MAX_DATES, MAX_RULES, RecurrenceSpec};
 pub(super) const PROPERTIES: [&str; 8] =
     ["DTSTART", "DTEND", "DURATION", "RRULE", "EXRULE", "RDATE", "EXDATE", "RECURRENCE-ID"];
 
-/// The clock of one event.
+/// The clock of one event: its zone, or that it is all-day.
 pub(super) struct EventClock<'a, 'b> {
     pub(super) zones: &'a mut FileZones<'b>,
     pub(super) name: String,
     pub(super) tz: TimeZone,
     pub(super) all_day: bool,
-    /// For zones that are known only by their offsets.
+    /// The stretch of time for which zones are compared by their offsets.
     span: LocalSpan,
-    /// On times, zones and lengths.
+    /// Remarks on times, zones and lengths.
     pub(super) remarks: Vec<Remark>,
 }
 
-/// A time as an event's own clock has it, or as an instant where another clock gives it.
+/// A time on the event's own clock, or an instant if it was given on another clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ClockTime {
     Day(Date),
@@ -43,13 +44,13 @@ pub(super) enum ClockTime {
     Instant(Timestamp),
 }
 
-/// What an event says of when it happens, before its exceptions are named.
+/// When an event happens, before its exceptions are converted to names.
 pub(super) struct EventTimes {
-    /// With rules and dates; `except_dates` and `overrides` are empty.
+    /// Contains rules and dates; `except_dates` and `overrides` are empty.
     pub(super) spec: RecurrenceSpec,
     pub(super) length: DaysAndSeconds,
     pub(super) start: ClockTime,
-    /// EXDATE.
+    /// EXDATE: line and time.
     pub(super) except: Vec<(u32, ClockTime)>,
 }
 
@@ -57,7 +58,7 @@ pub(super) fn refuse<T>(line: &ContentLine, why: impl std::fmt::Display) -> Resu
     Err(Remark::new(line.number, format!("{}: {why}", line.name)))
 }
 
-/// The clock of an event and what it says. `changes` are what else speaks of it.
+/// Reads the clock and the times of an event. `changes` are the other components of the series.
 pub(super) fn read<'a, 'b>(
     event: &Component,
     changes: &[&Component],
@@ -103,7 +104,7 @@ pub(super) fn read<'a, 'b>(
     Ok((clock, EventTimes { spec, length, start, except }))
 }
 
-/// Nothing is missing of what says when: the component ends, and its lines are whole.
+/// Checks that nothing is missing that says when the event happens: the component ends, and its lines are complete.
 pub(super) fn whole(event: &Component) -> Result<(), Remark> {
     if let Some(line) = event.open {
         return Err(Remark::new(line, "END:VEVENT is missing: what the event still says is not known"));
@@ -136,7 +137,7 @@ pub(super) fn whole(event: &Component) -> Result<(), Remark> {
     Ok(())
 }
 
-/// DTSTART. One that says that it is a date, and is written as its midnight, is that date.
+/// DTSTART. A midnight with VALUE=DATE is read as a date.
 fn start_value(line: &ContentLine, remarks: &mut Vec<Remark>) -> Result<IcalTime, Remark> {
     let value = when(&line.value).map_or_else(|| refuse(line, unreadable(&line.value)), Ok)?;
     let is_date = line.parameter("VALUE").is_some_and(|it| it.eq_ignore_ascii_case("DATE"));
@@ -163,7 +164,7 @@ fn start_value(line: &ContentLine, remarks: &mut Vec<Remark>) -> Result<IcalTime
     Ok(value)
 }
 
-/// Date and time of day as they are written.
+/// The date and the time of day as they are written.
 pub(super) fn written(value: IcalTime) -> (Date, Time) {
     let local = match value {
         IcalTime::Day(day) => day.to_datetime(Time::midnight()),
@@ -178,7 +179,7 @@ pub(super) fn unreadable(text: &str) -> String {
     format!("\"{shown}\" is not allowed; allowed are 20260105, 20260105T100000 and 20260105T100000Z")
 }
 
-/// The zone that an event is kept in.
+/// The zone in which the event is kept.
 fn zone(
     event: &Component,
     line: &ContentLine,
@@ -187,7 +188,7 @@ fn zone(
     span: LocalSpan,
 ) -> Result<ResolvedZone, Remark> {
     if let Some(own) = event.first("X-BELFRY-TIMEZONE").and_then(|line| by_name(&line.value)) {
-        // What is kept at a local time of another zone would move with that zone's clock.
+        // With another zone, an event that is kept at a local time would follow that zone's clock.
         if !matches!(value, IcalTime::Local(_)) || line.parameter("TZID").is_none() {
             return Ok(own);
         }
@@ -202,7 +203,8 @@ fn zone(
     }
 }
 
-/// From the first to the last that the event may be at, for comparing offsets: ten years where it has no end.
+/// The stretch of time for comparing offsets, from the first to the last possible time of the event; ten years if
+/// it has no end.
 fn span(event: &Component, changes: &[&Component], start: IcalTime) -> LocalSpan {
     let local = |value| {
         let (date, time) = written(value);
@@ -225,7 +227,7 @@ fn span(event: &Component, changes: &[&Component], start: IcalTime) -> LocalSpan
     (first, last.checked_add(SignedDuration::from_secs(length)).unwrap_or(last))
 }
 
-/// The last time of a rule that ends, by any zone's clock.
+/// The last local time of a rule that ends.
 fn last_of(start: DateTime, rule: &str) -> Option<DateTime> {
     let rule = rule.trim().trim_end_matches(';');
     rule.parse::<RecurrenceRule>().ok().filter(RecurrenceRule::is_bounded)?;
@@ -238,7 +240,7 @@ fn last_of(start: DateTime, rule: &str) -> Option<DateTime> {
     Recurrence::new(&spec).ok()?.before(Timestamp::MAX).map(|last| last.local_start)
 }
 
-/// As the calendar reads it.
+/// The text as [`RecurrenceSpec`] has it.
 pub(super) fn text(named: ClockTime) -> String {
     match named {
         ClockTime::Day(day) => day.to_string(),
@@ -281,7 +283,8 @@ impl EventClock<'_, '_> {
         Ok(())
     }
 
-    /// The rule where the start is a date and UNTIL, in UTC, may be either of two: the one that gives no time away.
+    /// For a UNTIL in UTC that may mean two dates, the rule with the date that loses no time. `None` if the start
+    /// is not a date, or if there is only one.
     fn until_date(&mut self, line: &ContentLine, rule: &RecurrenceRule) -> Option<String> {
         let End::Until(Until::Utc(at)) = rule.end else { return None };
         let at = crate::zone::timestamp(at);
@@ -302,7 +305,7 @@ impl EventClock<'_, '_> {
         Some(RecurrenceRule { end: End::Until(Until::Date(day)), ..rule.clone() }.to_string())
     }
 
-    /// A value of a property.
+    /// Reads a value of a property.
     pub(super) fn read(&mut self, line: &ContentLine, text: &str) -> Result<ClockTime, Remark> {
         let value = when(text).map_or_else(|| refuse(line, unreadable(text)), Ok)?;
         if self.all_day {
@@ -335,7 +338,7 @@ impl EventClock<'_, '_> {
         }
     }
 
-    /// The same, as a time of the event's own clock; an instant that the clock has as the second of two is refused.
+    /// The same, but as a time of the event's own clock. Refuses the second instant of a repeated local time.
     pub(super) fn own(&mut self, line: &ContentLine, value: IcalTime) -> Result<ClockTime, Remark> {
         let named = match value {
             IcalTime::Day(day) if self.all_day => ClockTime::Day(day),
@@ -361,13 +364,13 @@ impl EventClock<'_, '_> {
         }
     }
 
-    /// The local time of an instant, unless it is the second of two.
+    /// The local time of an instant. `None` for the second instant of a repeated local time.
     pub(super) fn local_of(&self, at: Timestamp) -> Option<DateTime> {
         let local = self.tz.to_datetime(at).with().subsec_nanosecond(0).build().ok()?;
         (self.tz.to_timestamp(local).ok()? == at).then_some(local)
     }
 
-    /// The instant of a time; of a date its midnight.
+    /// The instant of a time, or of a date's midnight.
     pub(super) fn instant(&self, named: ClockTime) -> Option<Timestamp> {
         match named {
             ClockTime::Day(day) => self.tz.to_timestamp(day.at(0, 0, 0, 0)).ok(),
@@ -376,7 +379,8 @@ impl EventClock<'_, '_> {
         }
     }
 
-    /// The values of all properties of a name, as the calendar reads them, with periods.
+    /// All values of the properties with this name, in the texts of a spec. Periods are allowed if `periods` is
+    /// set.
     fn values(&mut self, event: &Component, name: &str, periods: bool) -> Result<Vec<(u32, String)>, Remark> {
         let mut list = Vec::new();
         for line in event.all(name) {
@@ -398,9 +402,9 @@ impl EventClock<'_, '_> {
         Ok(list)
     }
 
-    /// The name of the occurrence of `recurrence` at a time: what rule or date gives it. By the instant, where the time is not
-    /// a name itself: clocks that were moved forward give two names to one. None of the second of a local time that exists
-    /// twice.
+    /// The name of the occurrence of `recurrence` at a time: the local time that a rule or date gives it. If the
+    /// time is not a name, compares instants, since a gap gives two names to one instant. `None` for the second
+    /// instant of a repeated local time.
     pub(super) fn name(&self, recurrence: &Recurrence, named: ClockTime) -> Option<ClockTime> {
         let at = match named {
             ClockTime::Day(_) => return Some(named),
@@ -422,7 +426,7 @@ impl EventClock<'_, '_> {
     }
 }
 
-/// COUNT less one, as the start counts and is no time of the rule; None if nothing is left.
+/// The rule with COUNT less one, because the start counts but is not a time of the rule. `None` if nothing is left.
 pub(super) fn one_less(rule: &str) -> Option<String> {
     let mut rule: RecurrenceRule = rule.parse().ok()?;
     match rule.end {

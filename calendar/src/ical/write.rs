@@ -1,6 +1,7 @@
-//! Series to one calendar (RFC 5545): VTIMEZONEs, a VEVENT for each series and one for each override.
+//! Writes series into one calendar (RFC 5545): VTIMEZONEs, and a VEVENT for each series and each override.
 //!
-//! Never: the clock; the stamp is an argument. Never either: two series with one UID, of which a reader would keep one.
+//! The time stamp is an argument, so no clock is read. No two series get the same UID, since a reader would keep
+//! only one.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -17,17 +18,18 @@ mod planning;
 
 use event_plan::{EventPlan, FormedTime, OverrideEvent, TimeForm};
 
-/// What was written.
+/// The written calendar.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Export {
-    /// The calendar.
+    /// The text of the calendar.
     pub text: String,
-    /// For each series in order: remarks on what others may read otherwise, or why it is not in the text.
+    /// For each series, in order: remarks on what other readers may read differently, or why the series is not in
+    /// the text.
     pub series: Vec<Result<Vec<String>, String>>,
 }
 
-/// Writes series. `stamp` is DTSTAMP, and policies that iCalendar has no words for are written out for the ten years from it
-/// on.
+/// Writes series. `stamp` becomes DTSTAMP. Daylight-saving policies that iCalendar cannot express are written out
+/// as dates for ten years from `stamp` on.
 pub fn write(series: &[Series], stamp: Timestamp) -> Export {
     let mut plans: Vec<Result<EventPlan, String>> =
         series.iter().map(|it| EventPlan::new(it, stamp)).collect();
@@ -56,7 +58,8 @@ pub fn write(series: &[Series], stamp: Timestamp) -> Export {
     Export { text: lines.text, series: plans.into_iter().map(|plan| plan.map(|plan| plan.remarks)).collect() }
 }
 
-/// A UID for each series: its own, unless another before it has that, which is told (RFC 5545, section 3.8.4.7).
+/// A UID for each series: its own, or a new one with a remark if another series has the same (RFC 5545, section
+/// 3.8.4.7).
 fn uids(series: &[Series], plans: &mut [Result<EventPlan, String>]) -> Vec<String> {
     let written = |uid: &str| escaped(uid.trim());
     let (mut given, own): (HashSet<String>, HashSet<String>) =
@@ -129,11 +132,11 @@ fn head(lines: &mut LineWriter, uid: &str, series: &Series, stamp: Timestamp) {
     details::write(lines, series);
 }
 
-/// What an override must say again, as it stands for the whole occurrence.
+/// What each VEVENT must repeat, since an override describes the whole occurrence.
 fn tail(lines: &mut LineWriter, series: &Series) {
     lines.raw("TRANSP", if series.transparent { "TRANSPARENT" } else { "OPAQUE" });
     for person in &series.people {
-        // An address is a must; this one is what calendars write for none.
+        // An address is required; calendars write this one for none.
         let address =
             person.address.as_ref().map_or("invalid:nomail".to_owned(), |it| format!("mailto:{it}"));
         lines.raw(&format!("ATTENDEE;CN={}", quoted(&person.name)), &address);

@@ -1,6 +1,6 @@
-//! Which zone a TZID is: an IANA name, one behind a prefix, a name of Windows, or one that only its VTIMEZONE knows.
+//! Resolves a TZID: an IANA name, one with a prefix, a Windows name, or a name that only its VTIMEZONE explains.
 //!
-//! Never: a zone whose offsets are not those of the event.
+//! A zone without an own name is chosen only if it has the offsets of the VTIMEZONE during the event.
 
 use std::collections::HashMap;
 
@@ -13,30 +13,30 @@ use super::windows;
 use crate::steps::Steps;
 use crate::zone::find_zone;
 
-/// What searches for zones may cost in one file: a look at a zone is 20, at a change of its clocks 1. An event in a zone that
-/// an earlier one was in costs about 100.
+/// Steps for finding zones in one file. Looking at a zone takes 20, and at a change of its offset 1. An event in
+/// the zone of an earlier event takes about 100.
 const MAX_STEPS: u64 = 40_000_000;
 
-/// A zone that a TZID turned out to be.
+/// The zone of a TZID.
 #[derive(Debug, Clone)]
 pub(super) struct ResolvedZone {
-    /// As the database writes it.
+    /// The name as the database spells it.
     pub(super) name: String,
     pub(super) tz: TimeZone,
-    /// What a reader should know.
+    /// A remark for the reader.
     pub(super) remark: Option<String>,
 }
 
-/// From one local time to another.
+/// A stretch of local time: from, to.
 pub(super) type LocalSpan = (DateTime, DateTime);
 
-/// The time zones of a file: of each of its VCALENDARs its own, and of which one is asked now.
+/// The time zones of a file. Each VCALENDAR has its own; `at` is the one in use.
 pub(super) struct FileZones<'a> {
     calendars: Vec<CalendarZones<'a>>,
     at: usize,
     given: Option<ResolvedZone>,
     steps: Steps,
-    /// What was answered last, for the same stretch.
+    /// The answers so far for the stretch in `asked`.
     answers: HashMap<String, Result<ResolvedZone, String>>,
     asked: Option<(usize, LocalSpan)>,
 }
@@ -45,7 +45,7 @@ pub(super) struct FileZones<'a> {
 struct CalendarZones<'a> {
     components: HashMap<&'a str, Vec<&'a Component>>,
     blocks: HashMap<String, Result<ZoneBlock, String>>,
-    /// Zones that earlier events turned out to be in.
+    /// For each TZID, the zones of earlier events.
     found: HashMap<String, Vec<String>>,
     /// X-WR-TIMEZONE.
     own: Option<&'a str>,
@@ -65,14 +65,14 @@ impl<'a> CalendarZones<'a> {
     }
 }
 
-/// The VTIMEZONE of a name. Several are allowed where they say the same.
+/// The VTIMEZONE of a name. There may be several if they are the same.
 fn read(components: &[&Component]) -> Result<ZoneBlock, String> {
     let is_same = components.windows(2).all(|pair| says_the_same(pair[0], pair[1]));
     let first = components.first().filter(|_| is_same).ok_or("there are several, and they differ")?;
     ZoneBlock::read(first)
 }
 
-/// Whether two components have the same properties, wherever they stand.
+/// Whether two components have the same properties and children.
 fn says_the_same(one: &Component, other: &Component) -> bool {
     let lines = |it: &Component| -> Vec<(String, String)> {
         it.properties.iter().map(|line| (line.name.clone(), line.value.clone())).collect()
@@ -83,7 +83,7 @@ fn says_the_same(one: &Component, other: &Component) -> bool {
 }
 
 impl<'a> FileZones<'a> {
-    /// `given` is the zone of floating times and dates; X-WR-TIMEZONE where it is absent.
+    /// `given` is the zone of floating times and dates. If absent: X-WR-TIMEZONE.
     pub(super) fn new(calendars: &'a [Component], given: Option<&str>) -> Self {
         Self {
             calendars: calendars.iter().map(CalendarZones::new).collect(),
@@ -95,12 +95,12 @@ impl<'a> FileZones<'a> {
         }
     }
 
-    /// From now on the zones of this VCALENDAR, by its place in the file.
+    /// Uses the zones of this VCALENDAR from now on; `calendar` is its index in the file.
     pub(super) fn enter(&mut self, calendar: usize) {
         self.at = calendar;
     }
 
-    /// The zone of dates and floating times between two local times.
+    /// The zone of dates and floating times during a stretch of local time.
     pub(super) fn floating(&mut self, span: LocalSpan) -> Result<ResolvedZone, String> {
         if let Some(given) = &self.given {
             return Ok(given.clone());
@@ -113,7 +113,7 @@ impl<'a> FileZones<'a> {
         }
     }
 
-    /// The zone of a TZID for an event between two local times.
+    /// The zone of a TZID for an event during a stretch of local time.
     pub(super) fn resolve(&mut self, tzid: &str, span: LocalSpan) -> Result<ResolvedZone, String> {
         let tzid = tzid.trim();
         if self.asked != Some((self.at, span)) {
@@ -129,7 +129,7 @@ impl<'a> FileZones<'a> {
     }
 
     fn search(&mut self, tzid: &str, span: LocalSpan) -> Result<ResolvedZone, String> {
-        // Its own calendar's, or else what another in the file says of the same name.
+        // The VTIMEZONE of its own calendar, or else that of another calendar with the same name.
         let has = |at: &usize| self.calendars.get(*at).is_some_and(|it| it.components.contains_key(tzid));
         let home = std::iter::once(self.at).chain(0..self.calendars.len()).find(has);
         let steps = &mut self.steps;
@@ -159,7 +159,7 @@ impl<'a> FileZones<'a> {
                     known.name
                 )),
                 Ok(Some(at)) => {
-                    // `EST` or `GMT` are names that others give to zones with summer time.
+                    // Some programs write `EST` or `GMT` for zones with summer time.
                     if !known.name.contains('/')
                         && let Ok(other) = by_block(tzid, block, span, found, steps)
                     {
@@ -184,7 +184,7 @@ fn unknown(tzid: &str, why: &str) -> String {
     )
 }
 
-/// The zone that has the offsets of a block: over ten years, or else over one, or else over the stretch alone.
+/// The zone with the offsets of a block: over ten years, else over one year, else over the stretch alone.
 fn by_block(
     tzid: &str,
     block: &ZoneBlock,
@@ -215,7 +215,7 @@ fn by_block(
     Err(unknown(tzid, &format!("no IANA zone has the offsets of its VTIMEZONE from {from} to {to}")))
 }
 
-/// A zone by a name alone: IANA's, Windows', or IANA's behind a prefix such as `/mozilla.org/20050126_1/`.
+/// A zone by its name alone: of IANA, of Windows, or of IANA behind a prefix such as `/mozilla.org/20050126_1/`.
 pub(super) fn by_name(tzid: &str) -> Option<ResolvedZone> {
     let tzid = tzid.trim().trim_matches('"');
     let behind = tzid.match_indices('/').map(|(at, _)| &tzid[at + 1..]);
@@ -305,7 +305,7 @@ mod tests {
 
     #[test]
     fn a_block_that_differs_only_outside_the_events_time_fits() {
-        // The rule of the United States as it was up to 2006.
+        // The rule of the United States up to 2006.
         let old = "BEGIN:STANDARD\nDTSTART:19671029T020000\nTZOFFSETFROM:-0400\nTZOFFSETTO:-0500\n\
                    RRULE:FREQ=YEARLY;BYDAY=-1SU;BYMONTH=10\nEND:STANDARD\nBEGIN:DAYLIGHT\nDTSTART:19870405T020000\n\
                    TZOFFSETFROM:-0500\nTZOFFSETTO:-0400\nRRULE:FREQ=YEARLY;BYDAY=1SU;BYMONTH=4\nEND:DAYLIGHT\n";

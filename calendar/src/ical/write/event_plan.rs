@@ -1,4 +1,4 @@
-//! What is written of one series, and its times in the form that the event has.
+//! What is written for one series, with its times in the form that the event uses.
 
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
@@ -10,10 +10,10 @@ use crate::recurrence::Recurrence;
 use crate::rule::{End, RecurrenceRule, Until};
 use crate::zone::{local_seconds, timestamp};
 
-/// Exceptions and dates of one series, all written out.
+/// The most dates, and the most exceptions, that are written for one series.
 pub(super) const MAX_WRITTEN: usize = 2_000;
 
-/// How an event's times are written.
+/// The form of an event's times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TimeForm {
     Day,
@@ -21,7 +21,7 @@ pub(super) enum TimeForm {
     Local,
 }
 
-/// A time as it is written.
+/// A time in the form in which it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum FormedTime {
     Day(Date),
@@ -38,20 +38,20 @@ pub(in crate::ical) struct OverrideEvent {
     pub(super) length: (i64, SignedDuration),
 }
 
-/// One series as it is written.
+/// One series, ready to be written.
 pub(in crate::ical) struct EventPlan {
     pub(super) form: TimeForm,
     pub(super) zone: String,
     pub(super) tz: TimeZone,
     pub(super) start: FormedTime,
-    /// Days by the calendar, and an exact time.
+    /// Calendar days, and an exact time.
     pub(super) length: (i64, SignedDuration),
     pub(super) rules: Vec<String>,
     pub(super) except_rules: Vec<String>,
     pub(super) dates: Vec<FormedTime>,
     pub(super) except: Vec<FormedTime>,
     pub(super) changes: Vec<OverrideEvent>,
-    /// From the first to the last; without an end None.
+    /// From the first to the last time; `None` without an end.
     pub(super) span: (Timestamp, Option<Timestamp>),
     pub(super) remarks: Vec<String>,
 }
@@ -63,7 +63,7 @@ impl EventPlan {
         }
     }
 
-    /// A rule with UNTIL in UTC, or as a date where the start is one (RFC 5545, section 3.3.10).
+    /// The text of a rule. UNTIL is in UTC, or a date if the start is one (RFC 5545, section 3.3.10).
     pub(super) fn rule(&self, plain: &Recurrence, rule: &RecurrenceRule) -> String {
         let mut rule = rule.clone();
         let high = |local: i64| plain.zone.resolve(local).high;
@@ -90,13 +90,13 @@ impl EventPlan {
             TimeForm::Local => FormedTime::Local(local),
             TimeForm::Utc => {
                 let resolved = plain.zone.resolve(local_seconds(local));
-                // One that does not exist is later, not earlier (RFC 5545, section 3.3.5).
+                // A time that does not exist is moved later, not earlier (RFC 5545, section 3.3.5).
                 FormedTime::Utc(timestamp(resolved.first.map_or(resolved.high, |moment| moment.at)))
             }
         }
     }
 
-    /// An occurrence by its name, or by its instant where the name is that of another.
+    /// An occurrence by its name, or by its instant if the name belongs to another occurrence.
     pub(super) fn of(&self, it: &Occurrence) -> FormedTime {
         match self.form {
             TimeForm::Day => FormedTime::Day(it.local_start.date()),
@@ -113,7 +113,7 @@ impl EventPlan {
         }
     }
 
-    /// A date: in UTC, since libical overlooks the TZID of RDATE; a time that does not exist keeps its name.
+    /// A value of RDATE: in UTC, since libical ignores its TZID. A time that does not exist keeps its name.
     pub(super) fn date(&self, stamp: FormedTime) -> FormedTime {
         match stamp {
             FormedTime::Local(local) => match self.tz.to_timestamp(local) {

@@ -1,7 +1,8 @@
 //! RDATE and EXDATE of a series, by the names of its occurrences.
 //!
-//! A daylight-saving policy of its own is written out: EXDATE for what RFC 5545 has and the policy has not, RDATE for the
-//! reverse, at each change of the clocks. Never: more than [`MAX_WRITTEN`] of them; a series that needs more is refused.
+//! A daylight-saving policy other than RFC 5545's is written out at each change of the clocks: EXDATE for
+//! occurrences that only RFC 5545 has, RDATE for those that only the policy has. A series that needs more than
+//! [`MAX_WRITTEN`] of them is refused.
 
 use std::collections::BTreeSet;
 
@@ -16,13 +17,14 @@ use crate::rule::{End, RecurrenceRule};
 use crate::spec::{RecurrenceSpec, SpecTime, read_time};
 use crate::zone::{Dst, civil, floor_second, timestamp};
 
-/// Times that EXRULE takes out that are written one by one.
+/// The most occurrences taken out by EXRULE that are written as EXDATE.
 const MAX_EXCEPTED: usize = 366;
-/// Occurrences near one change of the clocks, or behind a COUNT, that are compared.
+/// The most occurrences that are compared near one change of the clocks, or at the end of a COUNT.
 const MAX_COMPARED: usize = 20_000;
 
 impl EventPlan {
-    /// What EXRULE takes out of a series with an end, if it can be said one by one: more readers know EXDATE.
+    /// The occurrences that EXRULE takes out of a series, to be written as EXDATE, which more readers know. `None`
+    /// if the series has no end, or if they are too many.
     pub(super) fn excepted_by_rules(
         &self,
         spec: &RecurrenceSpec,
@@ -49,7 +51,7 @@ impl EventPlan {
         (gone.len() <= MAX_EXCEPTED).then_some(gone)
     }
 
-    /// RDATE and EXDATE, by the names of occurrences.
+    /// Collects RDATE and EXDATE, by the names of occurrences.
     pub(super) fn exceptions(
         &mut self,
         spec: &RecurrenceSpec,
@@ -101,7 +103,7 @@ impl EventPlan {
         Ok(())
     }
 
-    /// What the policy says otherwise than RFC 5545: at each change of the clocks, and where COUNT ends for that.
+    /// Writes out where the policy differs from RFC 5545: at each change of the clocks, and at the end of COUNT.
     pub(super) fn policy(
         &mut self,
         plain: &Recurrence,
@@ -133,7 +135,7 @@ impl EventPlan {
             }));
             for it in theirs.iter().filter(|it| !of_ours.contains(&it.start)) {
                 less.insert(self.of(it));
-                // Readers that compare instants find no local time that does not exist.
+                // Readers that compare instants don't find a local time that does not exist.
                 if self.form == TimeForm::Local && it.is_shifted(&self.tz) {
                     less.insert(FormedTime::Utc(it.start));
                 }
@@ -158,7 +160,7 @@ impl EventPlan {
     }
 }
 
-/// For each rule whose COUNT ends later by the policy than by RFC 5545: from behind the end that others see to its own.
+/// For each rule whose COUNT ends later under the policy than under RFC 5545: the time between these two ends.
 fn tails(bare: &RecurrenceSpec) -> Vec<(i64, i64)> {
     let rules = bare.rule.iter().chain(&bare.more_rules).chain(&bare.except_rules);
     let counted = rules

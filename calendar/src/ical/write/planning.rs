@@ -1,6 +1,6 @@
-//! From a series to what is written of it: its times in one form, its rules with UNTIL as RFC 5545 wants it, its overrides.
+//! Plans how a series is written: its times in one form, UNTIL as RFC 5545 requires, and its overrides.
 //!
-//! Never: a text that means something else; what can't be said is refused.
+//! A series that cannot be expressed exactly is refused.
 
 use std::collections::BTreeSet;
 
@@ -19,9 +19,9 @@ use crate::spec::{MAX_DATES, Override, RecurrenceError, RecurrenceSpec, SpecTime
 use crate::steps::Steps;
 use crate::zone::{Dst, civil, floor_second, timestamp};
 
-/// How far ahead policies are written out where a series has no end.
+/// Policies are written out for this many years if a series has no end.
 const YEARS: i64 = 10;
-/// Occurrences by which a moved start is compared with the series as it is.
+/// A series with a moved start must agree with the original in this many occurrences.
 const COMPARED: usize = 500;
 
 impl EventPlan {
@@ -82,7 +82,7 @@ impl EventPlan {
         Ok(plan)
     }
 
-    /// DTSTART, and whether it must be excepted: readers count it as an occurrence, also where no rule has it.
+    /// DTSTART, and whether it needs an EXDATE: readers count it as an occurrence even if no rule has it.
     fn start(&self, spec: &RecurrenceSpec, plain: &Recurrence) -> (DateTime, bool) {
         let start = plain.start();
         let rules = RecurrenceSpec {
@@ -102,7 +102,7 @@ impl EventPlan {
             TimeForm::Day => first.local_start.date().to_string(),
             _ => first.local_start.to_string(),
         };
-        // A start that moves must move no exception either.
+        // Moving the start must not move an exception either.
         let wanted = RecurrenceSpec { except_rules: spec.except_rules.clone(), ..rules };
         let moved = RecurrenceSpec { start: text, ..wanted.clone() };
         let is_same = match (Recurrence::new(&wanted), Recurrence::new(&moved)) {
@@ -138,7 +138,7 @@ impl EventPlan {
             let id = own.map_or_else(|| self.stamp(plain, name), |it| self.of(&it));
             let (mut start, mut length) = (id, self.length);
             if it.cancelled && !it.this_and_future {
-                // The same, and more readers know it.
+                // EXDATE means the same, and more readers know it.
                 if !self.except.contains(&id) {
                     self.except.push(id);
                 }
@@ -179,7 +179,8 @@ impl EventPlan {
         Ok(())
     }
 
-    /// When an occurrence begins, and how long what is seen there lasts: of several on one instant one is seen.
+    /// When an occurrence begins, and how long the visible one lasts: of several at the same instant only one is
+    /// visible.
     fn shown(
         &self,
         plain: &Recurrence,
@@ -199,8 +200,8 @@ impl EventPlan {
         (local.unwrap_or(FormedTime::Utc(found.start)), (0, seen.end.duration_since(found.start)))
     }
 
-    /// What `rest` has, and an override hides: readers that take the longest of those on one instant, as ours does, are
-    /// told that it is as long as what is seen there. None where it has no name.
+    /// Handles an occurrence of `rest` that an override hides. Readers that show the longest of those at one
+    /// instant, as ours does, are told that it is as long as the visible one. `None` if it has no name.
     fn hidden(
         &mut self,
         plain: &Recurrence,
@@ -220,15 +221,15 @@ impl EventPlan {
     }
 }
 
-/// The occurrence that a recurrence has where `found` begins.
+/// The occurrence of `recurrence` that begins when `found` does.
 fn at_once(recurrence: &Recurrence, found: &Occurrence, steps: &mut Steps) -> Option<Occurrence> {
     let at = floor_second(found.start);
     let near = recurrence.occurrences_from(at).next_found_within(steps).filter(|it| it.moment.at == at);
     near.map(|near| recurrence.occurrence(&near))
 }
 
-/// Dates for all-day events. UTC for its zone, and for rules that count in real time and look at no clock: others count
-/// them on the clock of a TZID. Else local times.
+/// Dates for all-day events. UTC if that is the zone, or if all rules count in real time without BY-parts: with a
+/// TZID, other readers would count them on its clock. Otherwise local times.
 fn form(spec: &RecurrenceSpec, full: &Recurrence) -> Result<TimeForm, String> {
     if full.is_all_day() {
         return Ok(TimeForm::Day);
