@@ -113,13 +113,13 @@ const ZONES: [&str; 5] =
     ["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "America/Santiago"];
 
 #[derive(Debug, Clone)]
-struct Given {
+struct GivenBooking {
     spec: RecurrenceSpec,
     needs: Vec<&'static str>,
     buffers: (u64, u64),
 }
 
-impl Given {
+impl GivenBooking {
     fn booking(&self) -> Booking<&'static str> {
         let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
         let recurrence = Arc::new(Recurrence::new(&self.spec).unwrap());
@@ -129,7 +129,7 @@ impl Given {
 }
 
 /// Bookings around a change of the clocks in spring or in autumn.
-fn given(autumn: bool) -> impl Strategy<Value = Given> {
+fn given(autumn: bool) -> impl Strategy<Value = GivenBooking> {
     let rule = select(vec![
         "",
         "",
@@ -176,7 +176,7 @@ fn given(autumn: bool) -> impl Strategy<Value = Given> {
                 overrides: if plain { vec![longer] } else { Vec::new() },
                 ..RecurrenceSpec::default()
             };
-            Given { spec, needs, buffers: (before, after) }
+            GivenBooking { spec, needs, buffers: (before, after) }
         },
     )
 }

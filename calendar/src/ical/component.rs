@@ -49,10 +49,10 @@ pub(super) struct ParsedFile {
 }
 
 /// Parses a file.
-pub(super) fn read(bytes: &[u8]) -> ParsedFile {
+pub(super) fn parse_file(bytes: &[u8]) -> ParsedFile {
     let mut reader = ComponentParser::default();
     let mut last = 0;
-    for line in lines::read(bytes) {
+    for line in lines::read_lines(bytes) {
         match line {
             Ok(line) => {
                 last = line.number;
@@ -193,7 +193,7 @@ mod tests {
     use super::*;
 
     fn kinds(text: &str) -> (Vec<String>, Vec<String>) {
-        let file = read(text.as_bytes());
+        let file = parse_file(text.as_bytes());
         let told = |it: &Component| {
             format!(
                 "{} {}{}",

@@ -25,8 +25,9 @@ pub(super) struct EventDetails {
     pub(super) url: Option<String>,
 }
 
-pub(super) fn read(event: &Component) -> EventDetails {
-    let text = |name: &str| event.first(name).map(|line| clean(&line.text())).filter(|text| !text.is_empty());
+pub(super) fn read_details(event: &Component) -> EventDetails {
+    let text =
+        |name: &str| event.first(name).map(|line| clean_text(&line.text())).filter(|text| !text.is_empty());
     let mut links: Vec<(&ContentLine, &str)> = Vec::new();
     for line in LINKS.iter().flat_map(|name| event.all(name)) {
         let value = line.value.trim();
@@ -35,11 +36,12 @@ pub(super) fn read(event: &Component) -> EventDetails {
         }
     }
     // A web page comes before a telephone number.
-    links.sort_by_key(|(_, value)| !is_page(value));
+    links.sort_by_key(|(_, value)| !is_web_page(value));
     let mut location = text("LOCATION").map(|place| place.split_whitespace().collect::<Vec<_>>().join(" "));
     let mut links = links.into_iter();
     let mut url = links.next().map(|(_, value)| value.to_owned());
-    if let Some(place) = location.take_if(|place| url.is_none() && is_page(place) && !place.contains(' ')) {
+    if let Some(place) = location.take_if(|place| url.is_none() && is_web_page(place) && !place.contains(' '))
+    {
         url = Some(place);
     }
     let mut description = text("DESCRIPTION");
@@ -55,13 +57,13 @@ pub(super) fn read(event: &Component) -> EventDetails {
     EventDetails { description, location, url }
 }
 
-fn is_page(link: &str) -> bool {
+fn is_web_page(link: &str) -> bool {
     let begins = |with: &str| link.get(..with.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(with));
     begins("https://") || begins("http://")
 }
 
 /// Normalizes line ends, removes control characters, and trims.
-fn clean(text: &str) -> String {
+fn clean_text(text: &str) -> String {
     let text = text.replace("\r\n", "\n").replace('\r', "\n");
     text.chars()
         .filter(|it| matches!(it, '\n' | '\t') || !it.is_control())
@@ -70,7 +72,7 @@ fn clean(text: &str) -> String {
         .to_owned()
 }
 
-pub(super) fn write(lines: &mut LineWriter, series: &Series) {
+pub(super) fn write_details(lines: &mut LineWriter, series: &Series) {
     for (name, text) in [("DESCRIPTION", &series.description), ("LOCATION", &series.location)] {
         if let Some(text) = text {
             lines.text(name, text);

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::series::{SeriesBuilder, midnight_or};
 use super::value::{DaysAndSeconds, set_length};
 use super::value::{IcalTime, when};
-use super::when::{ClockTime, EventClock, text};
+use super::when::{ClockTime, EventClock, spec_text};
 use crate::recurrence::{RawOccurrence, Recurrence};
 use crate::spec::{MAX_OVERRIDE_STEPS, Override, RecurrenceError};
 use crate::steps::Steps;
@@ -78,14 +78,14 @@ impl SeriesBuilder<'_> {
     }
 
     /// Adds one occurrence. If there is one at that time already, they are one, as long as the longer.
-    pub(super) fn add(
+    pub(super) fn add_occurrence(
         &mut self,
         clock: &mut EventClock<'_, '_>,
         plain: &Recurrence,
         (start, mut length): (ClockTime, DaysAndSeconds),
         line: u32,
     ) {
-        let own = text(start);
+        let own = spec_text(start);
         let known = self.spec.overrides.iter().find(|it| it.recurrence_id == own && !it.this_and_future);
         let known = match known {
             Some(known) => Some(self.length_of(known)),

@@ -8,7 +8,7 @@ use super::Remark;
 use super::component::Component;
 use super::lines::ContentLine;
 use super::value::{DaysAndSeconds, IcalDuration, when};
-use super::when::{ClockTime, EventClock, refuse, unreadable, written};
+use super::when::{ClockTime, EventClock, as_written, refuse, unreadable};
 
 impl EventClock<'_, '_> {
     /// The length of an event that begins at `start`.
@@ -49,7 +49,7 @@ impl EventClock<'_, '_> {
     fn until(&mut self, line: &ContentLine, start: ClockTime) -> Result<DaysAndSeconds, Remark> {
         if let ClockTime::Day(start) = start {
             let Some(value) = when(&line.value) else { return refuse(line, unreadable(&line.value)) };
-            let (date, time) = written(value);
+            let (date, time) = as_written(value);
             let days = start.until(date).map_or(-1, |span| i64::from(span.get_days()));
             if days < 0 {
                 return refuse(line, "it lies before DTSTART");
@@ -65,7 +65,7 @@ impl EventClock<'_, '_> {
             }
             return Ok((days.max(1), 0));
         }
-        let end = self.read(line, &line.value)?;
+        let end = self.read_value(line, &line.value)?;
         if let ClockTime::Day(_) = end {
             return refuse(line, "a date, where DTSTART has a time");
         }

@@ -21,7 +21,7 @@ pub(super) struct ContentLine {
     /// Whether it was longer than [`MAX_LINE`].
     pub(super) cut: bool,
     /// Whether it was not UTF-8.
-    pub(super) guessed: bool,
+    pub(super) not_utf8: bool,
 }
 
 impl ContentLine {
@@ -46,14 +46,14 @@ pub(super) struct BadLine {
 }
 
 /// Reads all lines of a file, in order.
-pub(super) fn read(bytes: &[u8]) -> impl Iterator<Item = Result<ContentLine, BadLine>> + '_ {
+pub(super) fn read_lines(bytes: &[u8]) -> impl Iterator<Item = Result<ContentLine, BadLine>> + '_ {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     unfold(bytes).map(|(number, raw)| {
         let cut = raw.len() > MAX_LINE;
-        let (text, guessed) = decode(&raw[..raw.len().min(MAX_LINE)], cut);
+        let (text, not_utf8) = decode(&raw[..raw.len().min(MAX_LINE)], cut);
         let bad = || BadLine { number, text: text.chars().take(40).collect() };
-        let (name, parameters, value) = part(&text).ok_or_else(bad)?;
-        Ok(ContentLine { number, name, parameters, value: value.to_owned(), cut, guessed })
+        let (name, parameters, value) = split_line(&text).ok_or_else(bad)?;
+        Ok(ContentLine { number, name, parameters, value: value.to_owned(), cut, not_utf8 })
     })
 }
 
@@ -68,11 +68,11 @@ fn unfold(bytes: &[u8]) -> impl Iterator<Item = (u32, Vec<u8>)> + '_ {
             }
             number += 1;
             let first = number;
-            let mut line = physical(&mut rest).to_vec();
+            let mut line = take_physical_line(&mut rest).to_vec();
             while let [b' ' | b'\t', behind @ ..] = rest {
                 rest = behind;
                 number += 1;
-                let more = physical(&mut rest);
+                let more = take_physical_line(&mut rest);
                 // One byte more than the maximum shows that the line was cut.
                 let room = (MAX_LINE + 1).saturating_sub(line.len());
                 line.extend_from_slice(&more[..more.len().min(room)]);
@@ -86,7 +86,7 @@ fn unfold(bytes: &[u8]) -> impl Iterator<Item = (u32, Vec<u8>)> + '_ {
 }
 
 /// Takes a line off the front, without its end: CRLF, LF or CR.
-fn physical<'a>(rest: &mut &'a [u8]) -> &'a [u8] {
+fn take_physical_line<'a>(rest: &mut &'a [u8]) -> &'a [u8] {
     let end = rest.iter().position(|byte| matches!(byte, b'\r' | b'\n')).unwrap_or(rest.len());
     let (line, behind) = rest.split_at(end);
     *rest = match behind {
@@ -120,10 +120,10 @@ fn windows_1252(byte: u8) -> char {
     }
 }
 
-type Parts<'a> = (String, Vec<(String, Vec<String>)>, &'a str);
+type LineParts<'a> = (String, Vec<(String, Vec<String>)>, &'a str);
 
 /// Splits `NAME;PARAMETER=value,"quoted: value":value`.
-fn part(text: &str) -> Option<Parts<'_>> {
+fn split_line(text: &str) -> Option<LineParts<'_>> {
     let end = text.find([';', ':'])?;
     let name = text[..end].trim();
     let is_name = |name: &str| {
@@ -217,7 +217,7 @@ mod tests {
     use super::*;
 
     fn all(bytes: &[u8]) -> Vec<Result<ContentLine, BadLine>> {
-        read(bytes).collect()
+        read_lines(bytes).collect()
     }
 
     fn one(text: &str) -> ContentLine {
@@ -254,7 +254,7 @@ mod tests {
     #[test]
     fn what_is_not_utf_8_is_read_as_windows_1252_and_says_so() {
         let line = all(b"SUMMARY:caf\xe9 \x80 5").remove(0).unwrap();
-        assert_eq!((line.value.as_str(), line.guessed), ("café € 5", true));
+        assert_eq!((line.value.as_str(), line.not_utf8), ("café € 5", true));
     }
 
     #[test]
@@ -268,7 +268,7 @@ mod tests {
     #[test]
     fn a_long_line_is_cut_and_marked() {
         let line = one(&format!("ATTACH:{}", "é".repeat(MAX_LINE)));
-        assert!(line.cut && !line.guessed && line.value.len() <= MAX_LINE);
+        assert!(line.cut && !line.not_utf8 && line.value.len() <= MAX_LINE);
     }
 
     #[test]

@@ -46,11 +46,11 @@ pub(super) struct ZoneBlock {
 }
 
 impl ZoneBlock {
-    pub(super) fn read(component: &Component) -> Result<Self, String> {
+    pub(super) fn from_component(component: &Component) -> Result<Self, String> {
         let parts =
             component.children.iter().filter(|it| matches!(it.kind.as_str(), "STANDARD" | "DAYLIGHT"));
         let observances: Vec<Observance> =
-            parts.take(MAX_OBSERVANCES + 1).map(observance).collect::<Result<_, _>>()?;
+            parts.take(MAX_OBSERVANCES + 1).map(read_observance).collect::<Result<_, _>>()?;
         if observances.len() > MAX_OBSERVANCES {
             return Err(format!("it has more than {MAX_OBSERVANCES} of STANDARD and DAYLIGHT"));
         }
@@ -95,7 +95,7 @@ impl ZoneBlock {
 
     /// The first local time (on the zone's clock) of a stretch at which the block and the zone have different
     /// offsets.
-    pub(super) fn differs(
+    pub(super) fn first_difference(
         &self,
         tz: &TimeZone,
         span: (DateTime, DateTime),
@@ -104,7 +104,7 @@ impl ZoneBlock {
         let at = |local: DateTime| tz.to_timestamp(local).map(|at: Timestamp| at.as_second()).ok();
         let Some((from, to)) = at(span.0).zip(at(span.1)) else { return Ok(None) };
         let theirs = self.changes(from, to, steps)?;
-        let ours = changes_of(tz, from, to);
+        let ours = zone_changes(tz, from, to);
         if !steps.take(ours.len()) {
             return Err(OutOfSteps);
         }
@@ -116,7 +116,7 @@ impl ZoneBlock {
 
     /// A zone with the same offsets during a stretch of local time, and a day before and after it. Tries those in
     /// `known` first, then the block's own name, then the best known zones, then all zones.
-    pub(super) fn zone(
+    pub(super) fn matching_zone(
         &self,
         span: (DateTime, DateTime),
         known: &[String],
@@ -152,7 +152,7 @@ impl ZoneBlock {
 }
 
 /// The offset of a zone at `from`, and each change up to `to`.
-fn changes_of(tz: &TimeZone, from: i64, to: i64) -> Vec<(i64, i32)> {
+fn zone_changes(tz: &TimeZone, from: i64, to: i64) -> Vec<(i64, i32)> {
     let mut list = vec![(from, tz.to_offset(timestamp(from)).seconds())];
     for change in tz.following(timestamp(from)) {
         let (at, offset) = (change.timestamp().as_second(), change.offset().seconds());
@@ -189,7 +189,7 @@ fn has_changes(tz: &TimeZone, wanted: &[(i64, i32)], to: i64) -> bool {
     expected.next().is_none()
 }
 
-fn observance(component: &Component) -> Result<Observance, String> {
+fn read_observance(component: &Component) -> Result<Observance, String> {
     let kind = component.kind.as_str();
     let value = |name: &str| component.first(name).map(|line| line.value.as_str());
     let wrong = |name: &str| format!("its {kind} of line {} has no {name} that can be read", component.line);

@@ -8,11 +8,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::Remark;
 use super::lines::ContentLine;
-use super::series::{SeriesBuilder, midnight_or, of_day};
+use super::series::{SeriesBuilder, midnight_or, occurrences_of_day};
 use super::statement::{Statement, newest};
 use super::value::when;
 use super::value::{DaysAndSeconds, set_length};
-use super::when::{ClockTime, EventClock, refuse, text, unreadable, whole};
+use super::when::{ClockTime, EventClock, refuse, require_whole, spec_text, unreadable};
 use crate::recurrence::Recurrence;
 use crate::spec::{MAX_DATES, Override};
 
@@ -37,22 +37,22 @@ pub(super) fn this_and_future(line: &ContentLine) -> Result<bool, Remark> {
 
 impl<'a> SeriesBuilder<'a> {
     /// Applies all components in `all` that differ from `master`.
-    pub(super) fn changes(
+    pub(super) fn apply_overrides(
         &mut self,
         clock: &mut EventClock<'_, '_>,
         recurrence: &Recurrence,
         master: &Statement<'a>,
         all: &[Statement<'a>],
     ) -> Result<(), Remark> {
-        let changes = self.holding(clock, recurrence, all)?;
+        let changes = self.effective_overrides(clock, recurrence, all)?;
         let lasting = changes.iter().any(|it| it.this_and_future);
         for change in &changes {
             clock.zones.enter(change.statement.calendar);
-            self.change(clock, recurrence, master, change, lasting)?;
+            self.apply_override(clock, recurrence, master, change, lasting)?;
         }
         for added in all.iter().filter(|it| it.adds && it.event.first("RECURRENCE-ID").is_none()) {
             clock.zones.enter(added.calendar);
-            whole(added.event)?;
+            require_whole(added.event)?;
             if master.is_newer_than(added) {
                 self.superseded.push((added.event, master.event.line, true));
                 continue;
@@ -60,15 +60,19 @@ impl<'a> SeriesBuilder<'a> {
             let Some(line) = added.event.first("DTSTART") else {
                 return Err(Remark::new(added.event.line, "DTSTART: missing; an event needs a start"));
             };
-            let (start, length) = self.when(clock, added, ClockTime::Day(jiff::civil::Date::ZERO))?;
-            clock.remark(line.number, format!("METHOD:ADD: {} is taken as one occurrence more", text(start)));
-            self.add(clock, recurrence, (start, length), line.number);
+            let (start, length) =
+                self.time_and_length(clock, added, ClockTime::Day(jiff::civil::Date::ZERO))?;
+            clock.remark(
+                line.number,
+                format!("METHOD:ADD: {} is taken as one occurrence more", spec_text(start)),
+            );
+            self.add_occurrence(clock, recurrence, (start, length), line.number);
         }
         Ok(())
     }
 
     /// Selects the component that applies to each occurrence.
-    fn holding(
+    fn effective_overrides(
         &mut self,
         clock: &mut EventClock<'_, '_>,
         recurrence: &Recurrence,
@@ -78,7 +82,7 @@ impl<'a> SeriesBuilder<'a> {
         let mut spoken: BTreeMap<(String, bool), (ClockTime, Vec<Statement<'a>>)> = BTreeMap::new();
         for it in all {
             let Some(line) = it.event.first("RECURRENCE-ID") else { continue };
-            whole(it.event)?;
+            require_whole(it.event)?;
             clock.zones.enter(it.calendar);
             let future = this_and_future(line)?;
             let written = (it.calendar, line.value.trim(), line.parameter("TZID"));
@@ -87,10 +91,10 @@ impl<'a> SeriesBuilder<'a> {
                 None if names.len() == MAX_DATES => {
                     return refuse(line, format!("at most {MAX_DATES} occurrences may be otherwise"));
                 }
-                None => self.name(clock, recurrence, line)?,
+                None => self.named_occurrence(clock, recurrence, line)?,
             };
             names.insert(written, name);
-            spoken.entry((text(name), future)).or_insert_with(|| (name, Vec::new())).1.push(*it);
+            spoken.entry((spec_text(name), future)).or_insert_with(|| (name, Vec::new())).1.push(*it);
         }
         let mut changes = Vec::new();
         for ((_, this_and_future), (name, statements)) in spoken {
@@ -98,7 +102,7 @@ impl<'a> SeriesBuilder<'a> {
             for other in statements.iter().filter(|it| !std::ptr::eq(it.event, holds.event)) {
                 let is_newer = holds.is_newer_than(other);
                 if !is_newer && !self.is_same(clock, name, holds, other)? {
-                    undecided(clock, holds, other)?;
+                    refuse_undecided(clock, holds, other)?;
                 }
                 self.superseded.push((other.event, holds.event.line, is_newer));
             }
@@ -108,22 +112,24 @@ impl<'a> SeriesBuilder<'a> {
     }
 
     /// The name of the occurrence that a RECURRENCE-ID means.
-    fn name(
+    fn named_occurrence(
         &self,
         clock: &mut EventClock<'_, '_>,
         recurrence: &Recurrence,
         line: &ContentLine,
     ) -> Result<ClockTime, Remark> {
-        let named = clock.read(line, &line.value)?;
-        let Some(name) = clock.name(recurrence, named) else {
+        let named = clock.read_value(line, &line.value)?;
+        let Some(name) = clock.occurrence_name(recurrence, named) else {
             return refuse(line, "the second of a local time that its zone has twice, which can't be said");
         };
         match name {
-            ClockTime::Day(day) if !self.is_all_day() => match of_day(clock, recurrence, day).as_slice() {
-                [] => Ok(ClockTime::Local(day.to_datetime(recurrence.start().time()))),
-                [only] => Ok(ClockTime::Local(*only)),
-                _ => refuse(line, "a date, where the series has several occurrences on that day"),
-            },
+            ClockTime::Day(day) if !self.is_all_day() => {
+                match occurrences_of_day(clock, recurrence, day).as_slice() {
+                    [] => Ok(ClockTime::Local(day.to_datetime(recurrence.start().time()))),
+                    [only] => Ok(ClockTime::Local(*only)),
+                    _ => refuse(line, "a date, where the series has several occurrences on that day"),
+                }
+            }
             name => Ok(name),
         }
     }
@@ -147,14 +153,14 @@ impl<'a> SeriesBuilder<'a> {
         let mut said = Vec::new();
         for it in [one, other] {
             clock.zones.enter(it.calendar);
-            said.push(self.when(clock, it, name)?);
+            said.push(self.time_and_length(clock, it, name)?);
         }
         clock.remarks.truncate(remarks);
         Ok(said[0] == said[1])
     }
 
     /// When the occurrence `name` happens according to a component, and how long it lasts.
-    fn when(
+    fn time_and_length(
         &self,
         clock: &mut EventClock<'_, '_>,
         it: &Statement<'a>,
@@ -166,12 +172,12 @@ impl<'a> SeriesBuilder<'a> {
             return Ok((name, length));
         };
         let Some(value) = when(&line.value) else { return refuse(line, unreadable(&line.value)) };
-        let start = clock.own(line, value)?;
+        let start = clock.own_time(line, value)?;
         Ok((start, clock.length(it.event, start)?))
     }
 
     /// Applies one component with a RECURRENCE-ID.
-    fn change(
+    fn apply_override(
         &mut self,
         clock: &mut EventClock<'_, '_>,
         recurrence: &Recurrence,
@@ -182,7 +188,7 @@ impl<'a> SeriesBuilder<'a> {
         let OverrideComponent { statement, name, this_and_future } = *change;
         let event = statement.event;
         let Some(line) = event.first("RECURRENCE-ID") else { return Ok(()) };
-        let id = text(name);
+        let id = spec_text(name);
         let is_there = recurrence.find(&midnight_or(name).to_string()).is_some();
         if statement.cancels {
             if !is_there {
@@ -191,11 +197,11 @@ impl<'a> SeriesBuilder<'a> {
             } else if this_and_future || !self.excepts(&id) {
                 let it =
                     Override { recurrence_id: id, this_and_future, cancelled: true, ..Override::default() };
-                self.replace(it);
+                self.set_override(it);
             }
             return Ok(());
         }
-        of_series(clock, master, &statement, this_and_future)?;
+        check_series_properties(clock, master, &statement, this_and_future)?;
         let newer = master.is_newer_than(&statement);
         if newer && self.excepts(&id) {
             let text =
@@ -204,27 +210,27 @@ impl<'a> SeriesBuilder<'a> {
             return Ok(());
         }
         if !is_there {
-            return self.one_more(clock, recurrence, change, newer);
+            return self.override_unknown(clock, recurrence, change, newer);
         }
-        let (start, length) = self.when(clock, &statement, name)?;
+        let (start, length) = self.time_and_length(clock, &statement, name)?;
         // An override counts more than an exception.
-        self.restore(clock, recurrence, name);
+        self.remove_exception(clock, recurrence, name);
         let (moved, other) = (start != name, length != self.length);
         if !(moved || other || lasting) {
             return Ok(());
         }
         self.lines.insert(id.clone(), line.number);
         let mut it = Override { recurrence_id: id, this_and_future, ..Override::default() };
-        it.start = (moved || lasting).then(|| text(start));
+        it.start = (moved || lasting).then(|| spec_text(start));
         if other || lasting {
             set_length(&mut it.duration, &mut it.nominal_days, length, self.is_all_day());
         }
-        self.replace(it);
+        self.set_override(it);
         Ok(())
     }
 
     /// Applies an override of an occurrence that the series does not have.
-    fn one_more(
+    fn override_unknown(
         &mut self,
         clock: &mut EventClock<'_, '_>,
         recurrence: &Recurrence,
@@ -232,7 +238,7 @@ impl<'a> SeriesBuilder<'a> {
         series_is_newer: bool,
     ) -> Result<(), Remark> {
         let Some(line) = change.statement.event.first("RECURRENCE-ID") else { return Ok(()) };
-        let id = text(change.name);
+        let id = spec_text(change.name);
         if series_is_newer {
             let text = format!("RECURRENCE-ID: the series is newer, and has no occurrence at {id}; left");
             clock.remark(line.number, text);
@@ -244,12 +250,12 @@ impl<'a> SeriesBuilder<'a> {
         }
         clock
             .remark(line.number, format!("RECURRENCE-ID: there is no occurrence at {id}; taken as one more"));
-        let (start, length) = self.when(clock, &change.statement, change.name)?;
-        self.add(clock, recurrence, (start, length), line.number);
+        let (start, length) = self.time_and_length(clock, &change.statement, change.name)?;
+        self.add_occurrence(clock, recurrence, (start, length), line.number);
         Ok(())
     }
 
-    fn replace(&mut self, it: Override) {
+    fn set_override(&mut self, it: Override) {
         let is_other = |other: &Override| {
             other.recurrence_id != it.recurrence_id || other.this_and_future != it.this_and_future
         };
@@ -258,12 +264,12 @@ impl<'a> SeriesBuilder<'a> {
     }
 
     /// Removes an occurrence from the exceptions. The other occurrences of its day stay excepted, each by its name.
-    fn restore(&mut self, clock: &EventClock<'_, '_>, recurrence: &Recurrence, name: ClockTime) {
-        let (id, day) = (text(name), midnight_or(name).date());
+    fn remove_exception(&mut self, clock: &EventClock<'_, '_>, recurrence: &Recurrence, name: ClockTime) {
+        let (id, day) = (spec_text(name), midnight_or(name).date());
         let count = self.spec.except_dates.len();
         self.spec.except_dates.retain(|date| *date != day.to_string());
         if self.spec.except_dates.len() < count && !self.is_all_day() {
-            let whole = of_day(clock, recurrence, day).into_iter().map(|local| local.to_string());
+            let whole = occurrences_of_day(clock, recurrence, day).into_iter().map(|local| local.to_string());
             self.spec.except_dates.extend(whole);
         }
         self.spec.except_dates.retain(|date| *date != id);
@@ -272,7 +278,7 @@ impl<'a> SeriesBuilder<'a> {
 
 /// Two components contradict each other, and neither is newer. If one of them cancels, the other applies; otherwise
 /// none does.
-fn undecided(
+fn refuse_undecided(
     clock: &mut EventClock<'_, '_>,
     holds: &Statement<'_>,
     other: &Statement<'_>,
@@ -291,7 +297,7 @@ fn undecided(
 }
 
 /// Handles properties of the series in a component for one occurrence, or for all from it on.
-fn of_series(
+fn check_series_properties(
     clock: &mut EventClock<'_, '_>,
     master: &Statement<'_>,
     statement: &Statement<'_>,

@@ -47,8 +47,12 @@ pub(super) struct Participants {
     pub(super) resources: Vec<String>,
 }
 
-pub(super) fn who(event: &Component, options: &ReadOptions, remarks: &mut Vec<Remark>) -> Participants {
-    let mut who = Participants::default();
+pub(super) fn read_participants(
+    event: &Component,
+    options: &ReadOptions,
+    remarks: &mut Vec<Remark>,
+) -> Participants {
+    let mut participants = Participants::default();
     let mut declined = BTreeSet::new();
     for line in event.all("ATTENDEE") {
         let (name, address) = person(line);
@@ -57,7 +61,7 @@ pub(super) fn who(event: &Component, options: &ReadOptions, remarks: &mut Vec<Re
         if matches!(says("CUTYPE").as_str(), "ROOM" | "RESOURCE") {
             match says("PARTSTAT").as_str() {
                 "DECLINED" => leave("has declined: not taken"),
-                _ => who.add_resource(&name),
+                _ => participants.add_resource(&name),
             }
         } else if says("PARTSTAT") == "DECLINED" {
             declined.extend(address.clone());
@@ -68,7 +72,7 @@ pub(super) fn who(event: &Component, options: &ReadOptions, remarks: &mut Vec<Re
             if says("ROLE") == "OPT-PARTICIPANT" {
                 leave("may stay away (OPT-PARTICIPANT), which can't be said: taken as everybody");
             }
-            who.add(name, address);
+            participants.add(name, address);
         }
     }
     if let Some(line) = event.first("ORGANIZER") {
@@ -77,18 +81,18 @@ pub(super) fn who(event: &Component, options: &ReadOptions, remarks: &mut Vec<Re
         if is_calendar {
             remarks.push(Remark::new(line.number, format!("ORGANIZER: {name} is a calendar: not taken")));
         } else if !address.as_ref().is_some_and(|it| declined.contains(it)) {
-            who.add(name, address);
+            participants.add(name, address);
         }
     }
     for line in event.all("RESOURCES") {
         for name in texts(&line.value) {
-            who.add_resource(&name);
+            participants.add_resource(&name);
         }
     }
     if let Some(line) = event.first("LOCATION").filter(|_| options.location_is_resource) {
-        who.add_resource(&line.text());
+        participants.add_resource(&line.text());
     }
-    who
+    participants
 }
 
 impl Participants {
@@ -136,7 +140,7 @@ fn is_address(text: &str) -> bool {
 
 /// When people are reminded of an event. It starts at `local`, which is the instant `start`, and lasts `seconds`;
 /// `recurs` tells whether it is a series.
-pub(super) fn reminders(
+pub(super) fn read_reminders(
     event: &Component,
     (local, start): (&str, Option<Timestamp>),
     seconds: i64,
@@ -150,9 +154,9 @@ pub(super) fn reminders(
             continue;
         }
         let line = alarm.first("TRIGGER").map_or(alarm.line, |line| line.number);
-        match before(alarm, start, seconds, recurs) {
+        match seconds_before(alarm, start, seconds, recurs) {
             Ok(all) => {
-                if let Some(at) = reminders::at(alarm, local, &all) {
+                if let Some(at) = reminders::written_reminder(alarm, local, &all) {
                     at_times.insert(at);
                     continue;
                 }
@@ -174,7 +178,7 @@ pub(super) fn reminders(
 }
 
 /// How many seconds before the start an alarm and its repetitions ring.
-fn before(
+fn seconds_before(
     alarm: &Component,
     start: Option<Timestamp>,
     seconds: i64,
@@ -201,7 +205,7 @@ fn before(
 }
 
 /// The names of properties that are not taken, with the line of the first one.
-pub(super) fn left(event: &Component) -> Option<Remark> {
+pub(super) fn not_taken(event: &Component) -> Option<Remark> {
     let is_known = |line: &ContentLine| {
         let value = line.value.trim();
         KNOWN.contains(&line.name.as_str())
@@ -221,7 +225,7 @@ pub(super) fn left(event: &Component) -> Option<Remark> {
 }
 
 /// In what else than its time an override differs from its series. That is not taken.
-pub(super) fn differs(event: &Component, change: &Component) -> Option<Remark> {
+pub(super) fn override_differences(event: &Component, change: &Component) -> Option<Remark> {
     let mut names: BTreeSet<&str> =
         event.properties.iter().chain(&change.properties).map(|it| it.name.as_str()).collect();
     names.retain(|name| {

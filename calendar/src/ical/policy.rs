@@ -10,7 +10,7 @@ use crate::zone::{Dst, Fold, Gap};
 pub(super) const PROPERTY: &str = "X-BELFRY-DST";
 
 /// Reads `GAP=SKIP;FOLD=BOTH`; each part is optional.
-pub(super) fn read(event: &Component) -> Result<Dst, Remark> {
+pub(super) fn read_policy(event: &Component) -> Result<Dst, Remark> {
     let mut dst = Dst::default();
     let Some(line) = event.first(PROPERTY) else { return Ok(dst) };
     for part in line.value.trim().to_ascii_uppercase().split(';') {
@@ -32,7 +32,7 @@ pub(super) fn read(event: &Component) -> Result<Dst, Remark> {
 }
 
 /// `None` for the policy that RFC 5545 defines.
-pub(super) fn write(dst: Dst) -> Option<String> {
+pub(super) fn write_policy(dst: Dst) -> Option<String> {
     let gap = match dst.gap {
         Gap::ShiftForward => "GAP=SHIFTFORWARD",
         Gap::Skip => "GAP=SKIP",

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::component::{self, Component};
 use super::details;
 use super::lines::ContentLine;
-use super::series::{BuiltSeries, series};
+use super::series::{BuiltSeries, build_series};
 use super::statement::{Statement, newest, sequence};
 use super::value::{IcalTime, when, write_date, write_utc};
 use super::when::{self, ClockTime};
@@ -20,7 +20,7 @@ use crate::spec::RecurrenceSpec;
 /// Reads a file: UTF-8 (Windows-1252 for lines that are not), or UTF-16 with a byte order mark.
 pub fn read(bytes: &[u8], options: &ReadOptions) -> Import {
     let decoded = utf_16(bytes);
-    let file = component::read(decoded.as_deref().map_or(bytes, str::as_bytes));
+    let file = component::parse_file(decoded.as_deref().map_or(bytes, str::as_bytes));
     let mut import = Import::default();
     import.notes.extend(file.notes.into_iter().map(|(line, text)| Remark::new(line, text)));
     let mut zones = FileZones::new(&file.calendars, options.time_zone.as_deref());
@@ -29,10 +29,10 @@ pub fn read(bytes: &[u8], options: &ReadOptions) -> Import {
         import
             .notes
             .extend(bad.map(|(bad, _)| Remark::new(bad.number, format!("\"{}\" is no property", bad.text))));
-        import.events.extend(calendar.children.iter().filter_map(other));
+        import.events.extend(calendar.children.iter().filter_map(left_out_component));
     }
     for group in groups(&file.calendars, &mut import.events) {
-        group.read(&mut zones, options, &mut import.events);
+        group.read_into(&mut zones, options, &mut import.events);
     }
     import.events.sort_by_key(|event| event.line);
     import.notes.sort_by_key(|note| note.line);
@@ -55,14 +55,14 @@ fn method(calendar: &Component) -> String {
 }
 
 /// A component that is not an event: it is left out, and reported.
-fn other(it: &Component) -> Option<ImportedEvent> {
+fn left_out_component(it: &Component) -> Option<ImportedEvent> {
     if matches!(it.kind.as_str(), "VEVENT" | "VTIMEZONE") {
         return None;
     }
-    Some(event(it, ImportResult::LeftOut(format!("a {} is no event", it.kind))))
+    Some(imported_event(it, ImportResult::LeftOut(format!("a {} is no event", it.kind))))
 }
 
-fn event(it: &Component, result: ImportResult) -> ImportedEvent {
+fn imported_event(it: &Component, result: ImportResult) -> ImportedEvent {
     ImportedEvent {
         line: it.line,
         uid: uid(it),
@@ -99,12 +99,12 @@ fn groups<'a>(calendars: &'a [Component], out: &mut Vec<ImportedEvent>) -> Vec<U
         for it in calendar.children.iter().filter(|it| it.kind == "VEVENT") {
             if is_answer {
                 let why = format!("METHOD:{method} is an answer to an event, not one");
-                out.push(event(it, ImportResult::LeftOut(why)));
+                out.push(imported_event(it, ImportResult::LeftOut(why)));
                 continue;
             }
             if let Some(line) = scale {
                 let why = "CALSCALE: allowed is GREGORIAN";
-                out.push(event(it, ImportResult::Refused(Remark::new(line.number, why))));
+                out.push(imported_event(it, ImportResult::Refused(Remark::new(line.number, why))));
                 continue;
             }
             let at = match uid(it) {
@@ -125,10 +125,10 @@ fn groups<'a>(calendars: &'a [Component], out: &mut Vec<ImportedEvent>) -> Vec<U
 }
 
 impl UidGroup<'_> {
-    fn read(&self, zones: &mut FileZones<'_>, options: &ReadOptions, out: &mut Vec<ImportedEvent>) {
+    fn read_into(&self, zones: &mut FileZones<'_>, options: &ReadOptions, out: &mut Vec<ImportedEvent>) {
         let Some(master) = newest(&self.events) else {
             let all: Vec<&Statement<'_>> = self.changes.iter().collect();
-            return alone(&all, "its series is not in the file", (zones, options), out);
+            return read_without_series(&all, "its series is not in the file", (zones, options), out);
         };
         let line = master.event.line;
         for it in self.events.iter().filter(|it| !std::ptr::eq(it.event, master.event)) {
@@ -140,23 +140,23 @@ impl UidGroup<'_> {
                 let why = format!("UID: the event of line {line} has the same; allowed is one of its own");
                 ImportResult::Refused(Remark::new(it.event.line, why))
             };
-            out.push(event(it.event, result));
+            out.push(imported_event(it.event, result));
         }
         if master.cancels {
-            out.push(event(master.event, ImportResult::LeftOut("it is cancelled".to_owned())));
+            out.push(imported_event(master.event, ImportResult::LeftOut("it is cancelled".to_owned())));
             // What was said about an occurrence after the cancellation is not cancelled.
             let since: Vec<&Statement<'_>> =
                 self.changes.iter().filter(|it| it.is_newer_than(master)).collect();
             let gone = format!("its series, of line {line}, is cancelled");
-            return alone(&since, &gone, (zones, options), out);
+            return read_without_series(&since, &gone, (zones, options), out);
         }
-        match taken(master, &self.changes, zones, options) {
-            Err(why) => out.push(event(master.event, ImportResult::Refused(why))),
+        match read_series(master, &self.changes, zones, options) {
+            Err(why) => out.push(imported_event(master.event, ImportResult::Refused(why))),
             Ok((series, superseded)) => {
-                out.push(event(master.event, ImportResult::Taken(Box::new(series))));
+                out.push(imported_event(master.event, ImportResult::Taken(Box::new(series))));
                 let told = |(it, line, is_newer)| {
                     let what = if is_newer { "an older revision of" } else { "the same as" };
-                    event(it, ImportResult::LeftOut(format!("{what} the component of line {line}")))
+                    imported_event(it, ImportResult::LeftOut(format!("{what} the component of line {line}")))
                 };
                 out.extend(superseded.into_iter().map(told));
             }
@@ -166,7 +166,7 @@ impl UidGroup<'_> {
 
 /// Components for single occurrences without their series, which is `gone`: each occurrence becomes an event of its
 /// own.
-fn alone(
+fn read_without_series(
     changes: &[&Statement<'_>],
     gone: &str,
     (zones, options): (&mut FileZones<'_>, &ReadOptions),
@@ -181,14 +181,14 @@ fn alone(
             continue;
         };
         match overrides::this_and_future(line) {
-            Err(why) => out.push(event(it.event, ImportResult::Refused(why))),
+            Err(why) => out.push(imported_event(it.event, ImportResult::Refused(why))),
             Ok(true) => {
                 let why = format!("RECURRENCE-ID: {gone}, and from here on there is nothing to change");
-                out.push(event(it.event, ImportResult::Refused(Remark::new(line.number, why))));
+                out.push(imported_event(it.event, ImportResult::Refused(Remark::new(line.number, why))));
             }
             Ok(false) => {
                 zones.enter(it.calendar);
-                spoken.entry(occurrence(line, zones)).or_default().push(**it);
+                spoken.entry(occurrence_key(line, zones)).or_default().push(**it);
             }
         }
     }
@@ -204,22 +204,22 @@ fn alone(
                 let why = format!("RECURRENCE-ID: the component of line {line} has the same; allowed is one");
                 ImportResult::Refused(Remark::new(it.event.line, why))
             };
-            out.push(event(it.event, result));
+            out.push(imported_event(it.event, result));
         }
         let result = if holds.cancels {
             ImportResult::LeftOut(format!("it is cancelled, and {gone}"))
         } else {
-            match one(holds, (&occurrence, gone), zones, options) {
+            match read_single(holds, (&occurrence, gone), zones, options) {
                 Ok(series) => ImportResult::Taken(Box::new(series)),
                 Err(why) => ImportResult::Refused(why),
             }
         };
-        out.push(event(holds.event, result));
+        out.push(imported_event(holds.event, result));
     }
 }
 
 /// A name for the occurrence that a RECURRENCE-ID means, the same in all notations: a date, or an instant in UTC.
-fn occurrence(line: &ContentLine, zones: &mut FileZones<'_>) -> String {
+fn occurrence_key(line: &ContentLine, zones: &mut FileZones<'_>) -> String {
     let written = || line.value.trim().to_owned();
     let local = match when(&line.value) {
         None => return written(),
@@ -236,7 +236,7 @@ fn occurrence(line: &ContentLine, zones: &mut FileZones<'_>) -> String {
 }
 
 /// Takes one occurrence without its series.
-fn one(
+fn read_single(
     change: &Statement<'_>,
     (occurrence, gone): (&str, &str),
     zones: &mut FileZones<'_>,
@@ -246,7 +246,7 @@ fn one(
         |line: &ContentLine| matches!(line.name.as_str(), "RRULE" | "EXRULE" | "RDATE" | "EXDATE");
     let mut single = change.event.clone();
     single.properties.retain(|line| !of_series(line));
-    let (mut series, _) = taken(&Statement { event: &single, ..*change }, &[], zones, options)?;
+    let (mut series, _) = read_series(&Statement { event: &single, ..*change }, &[], zones, options)?;
     let what = |line: &ContentLine| format!("{}: {gone}, and this is one occurrence; left", line.name);
     let left = change.event.properties.iter().filter(|line| of_series(line));
     series.remarks.extend(left.map(|line| Remark::new(line.number, what(line))));
@@ -265,7 +265,7 @@ fn one(
 
 type Superseded<'a> = Vec<(&'a Component, u32, bool)>;
 
-fn taken<'a>(
+fn read_series<'a>(
     statement: &Statement<'a>,
     others: &[Statement<'a>],
     zones: &mut FileZones<'_>,
@@ -274,26 +274,28 @@ fn taken<'a>(
     let master = statement.event;
     zones.enter(statement.calendar);
     let speaking: Vec<&Component> = others.iter().map(|it| it.event).collect();
-    let (mut clock, times) = when::read(master, &speaking, zones)?;
+    let (mut clock, times) = when::read_times(master, &speaking, zones)?;
     let (start, length) = (times.start, times.length);
-    let BuiltSeries { spec, superseded } = series(statement, &mut clock, times, others)?;
+    let BuiltSeries { spec, superseded } = build_series(statement, &mut clock, times, others)?;
     let at = clock.instant(start);
     let mut remarks = std::mem::take(&mut clock.remarks);
     let seconds = length.0 * 86_400 + length.1;
     let recurs = spec.rule.is_some() || !spec.dates.is_empty();
     let text = |name: &str| master.first(name).map(ContentLine::text);
-    let mut details = details::read(master);
+    let mut details = details::read_details(master);
     if options.location_is_resource {
         details.location = None;
     }
-    let participants = participants::who(master, options, &mut remarks);
-    let reminders = participants::reminders(master, (&spec.start, at), seconds, recurs, &mut remarks);
-    remarks.extend(participants::left(master));
+    let participants = participants::read_participants(master, options, &mut remarks);
+    let reminders = participants::read_reminders(master, (&spec.start, at), seconds, recurs, &mut remarks);
+    remarks.extend(participants::not_taken(master));
     let is_held = |it: &&Statement<'_>| {
         !it.cancels && superseded.iter().all(|(other, ..)| !std::ptr::eq(*other, it.event))
     };
-    remarks.extend(others.iter().filter(is_held).filter_map(|it| participants::differs(master, it.event)));
-    odd(master, &mut remarks);
+    remarks.extend(
+        others.iter().filter(is_held).filter_map(|it| participants::override_differences(master, it.event)),
+    );
+    remark_oddities(master, &mut remarks);
     let name = title(&text("SUMMARY").unwrap_or_default());
     if name.is_empty() {
         remarks.push(Remark::new(master.line, "SUMMARY: missing; titled \"(no title)\""));
@@ -321,16 +323,16 @@ fn taken<'a>(
 
 /// A UID for an event without one, although RFC 5545 requires it: made of title and time.
 fn made_uid(title: &str, start: ClockTime, spec: &RecurrenceSpec) -> String {
-    format!("{title}@{}/{}", when::text(start), spec.time_zone)
+    format!("{title}@{}/{}", when::spec_text(start), spec.time_zone)
 }
 
 /// Remarks on odd lines and on STATUS.
-fn odd(event: &Component, remarks: &mut Vec<Remark>) {
+fn remark_oddities(event: &Component, remarks: &mut Vec<Remark>) {
     for (bad, _) in &event.bad {
         remarks.push(Remark::new(bad.number, format!("\"{}\" is no property: passed over", bad.text)));
     }
     for line in &event.properties {
-        if line.guessed {
+        if line.not_utf8 {
             remarks.push(Remark::new(line.number, format!("{}: not UTF-8; read as Windows-1252", line.name)));
         }
         if line.name == "SEQUENCE" && sequence(event).is_none() {

@@ -15,7 +15,7 @@ const AT: &str = "X-BELFRY-AT";
 const DAYS_BEFORE: &str = "X-BELFRY-DAYS-BEFORE";
 
 /// Writes a VALARM for each reminder of a series. `start` is its local start: a time or a date.
-pub(super) fn write(lines: &mut LineWriter, title: &str, start: &str, reminders: &[ReminderTime]) {
+pub(super) fn write_alarms(lines: &mut LineWriter, title: &str, start: &str, reminders: &[ReminderTime]) {
     for reminder in reminders {
         lines.raw("BEGIN", "VALARM");
         lines.raw("ACTION", "DISPLAY");
@@ -31,7 +31,7 @@ pub(super) fn write(lines: &mut LineWriter, title: &str, start: &str, reminders:
 
 /// The reminder at a time of day that we wrote into an alarm. `None` if somebody has moved the alarm since: it now
 /// rings `seconds` before the start.
-pub(super) fn at(alarm: &Component, start: &str, seconds: &[i64]) -> Option<ReminderTime> {
+pub(super) fn written_reminder(alarm: &Component, start: &str, seconds: &[i64]) -> Option<ReminderTime> {
     let text = |name: &str| Some(alarm.first(name)?.value.trim());
     let at = Time::strptime("%H:%M", text(AT)?).ok()?;
     let reminder = ReminderTime::At { at, days_before: text(DAYS_BEFORE)?.parse().ok()? };

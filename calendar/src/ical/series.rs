@@ -13,7 +13,7 @@ use super::component::Component;
 use super::statement::Statement;
 use super::value::DaysAndSeconds;
 use super::value::{IcalDuration, IcalTime, when};
-use super::when::{ClockTime, EventClock, EventTimes, one_less, text};
+use super::when::{ClockTime, EventClock, EventTimes, one_less, spec_text};
 use crate::recurrence::Recurrence;
 use crate::spec::{MAX_OVERRIDE_STEPS, RecurrenceError, RecurrenceSpec};
 use crate::steps::Steps;
@@ -31,7 +31,7 @@ pub(super) struct BuiltSeries<'a> {
 
 /// Builds the whole series of `master` and of `changes`, its components with a RECURRENCE-ID. Remarks go to the
 /// clock.
-pub(super) fn series<'a>(
+pub(super) fn build_series<'a>(
     master: &Statement<'a>,
     clock: &mut EventClock<'_, '_>,
     times: EventTimes,
@@ -45,13 +45,13 @@ pub(super) fn series<'a>(
         superseded: Vec::new(),
         lines: BTreeMap::new(),
     };
-    series.start(event, clock, times.start, &times.except)?;
-    series.dates(event, clock)?;
+    series.add_start(event, clock, times.start, &times.except)?;
+    series.read_dates(event, clock)?;
     let plain = RecurrenceSpec { except_rules: Vec::new(), overrides: Vec::new(), ..series.spec.clone() };
     let recurrence = Recurrence::new(&plain).map_err(|error| refused(event, &error))?;
-    series.exceptions(clock, &recurrence, &times.except)?;
-    series.changes(clock, &recurrence, master, changes)?;
-    series.tidy();
+    series.read_exceptions(clock, &recurrence, &times.except)?;
+    series.apply_overrides(clock, &recurrence, master, changes)?;
+    series.sort_and_dedup();
     series.share_instants(clock, event.line).map_err(|error| refused(event, &error))?;
     Recurrence::new(&series.spec).map_err(|error| refused(event, &error))?;
     Ok(BuiltSeries { spec: series.spec, superseded: series.superseded })
@@ -82,7 +82,7 @@ pub(super) struct SeriesBuilder<'a> {
 
 impl SeriesBuilder<'_> {
     /// The start counts as an occurrence (3.8.5.3) even if the rule does not have it, unless it is excepted.
-    fn start(
+    fn add_start(
         &mut self,
         event: &Component,
         clock: &mut EventClock<'_, '_>,
@@ -119,7 +119,7 @@ impl SeriesBuilder<'_> {
             self.spec.rule = one_less(rule);
         }
         if self.spec.rule.is_some() {
-            self.spec.dates.push(text(start));
+            self.spec.dates.push(spec_text(start));
         }
         let line = event.first("DTSTART").map_or(event.line, |line| line.number);
         let words =
@@ -129,7 +129,7 @@ impl SeriesBuilder<'_> {
     }
 
     /// Reads RDATE: instants become local times, and a length of its own becomes an override.
-    fn dates(&mut self, event: &Component, clock: &EventClock<'_, '_>) -> Result<(), Remark> {
+    fn read_dates(&mut self, event: &Component, clock: &EventClock<'_, '_>) -> Result<(), Remark> {
         let line = event.first("RDATE").map_or(event.line, |line| line.number);
         let wrong = |value: &str, why: &str| Remark::new(line, format!("RDATE: {value} {why}"));
         let (mut dates, mut seconds) = (BTreeSet::new(), Vec::new());
@@ -145,7 +145,8 @@ impl SeriesBuilder<'_> {
                 name = local.to_string();
             }
             if let Some(till) = till {
-                let length = period(clock, from, till).ok_or_else(|| wrong(&value, "is not a period"))?;
+                let length =
+                    period_length(clock, from, till).ok_or_else(|| wrong(&value, "is not a period"))?;
                 if length != self.length {
                     self.override_length(clock, &name, length);
                 }
@@ -184,7 +185,7 @@ impl SeriesBuilder<'_> {
     }
 
     /// Reads EXDATE: instants become names. What names no occurrence is dropped, with a remark.
-    fn exceptions(
+    fn read_exceptions(
         &mut self,
         clock: &mut EventClock<'_, '_>,
         recurrence: &Recurrence,
@@ -192,7 +193,7 @@ impl SeriesBuilder<'_> {
     ) -> Result<(), Remark> {
         let mut dates = BTreeSet::new();
         for (line, named) in except {
-            let name = clock.name(recurrence, *named).ok_or_else(|| {
+            let name = clock.occurrence_name(recurrence, *named).ok_or_else(|| {
                 Remark::new(
                     *line,
                     "EXDATE: the second of a local time that its zone has twice, which can't be said",
@@ -207,18 +208,18 @@ impl SeriesBuilder<'_> {
                     }
                     continue;
                 }
-                ClockTime::Day(day) => !of_day(clock, recurrence, day).is_empty(),
+                ClockTime::Day(day) => !occurrences_of_day(clock, recurrence, day).is_empty(),
                 named => {
                     let local = midnight_or(named);
                     ["", "/2"].iter().any(|turn| recurrence.find(&format!("{local}{turn}")).is_some())
                 }
             };
             if is_named {
-                dates.insert(text(name));
+                dates.insert(spec_text(name));
             } else if self.spec.dst == Dst::default() {
                 // With a policy of its own, the exceptions for other readers name times that are no occurrences
                 // under it.
-                clock.remark(*line, format!("EXDATE: there is no occurrence at {}; left", text(name)));
+                clock.remark(*line, format!("EXDATE: there is no occurrence at {}; left", spec_text(name)));
             }
         }
         self.spec.except_dates = dates.into_iter().collect();
@@ -232,7 +233,7 @@ impl SeriesBuilder<'_> {
     }
 
     /// Sorts everything and removes duplicates.
-    fn tidy(&mut self) {
+    fn sort_and_dedup(&mut self) {
         // An excepted period needs no length either.
         let mut overrides = std::mem::take(&mut self.spec.overrides);
         overrides.retain(|it| it.this_and_future || !self.excepts(&it.recurrence_id));
@@ -251,7 +252,11 @@ impl SeriesBuilder<'_> {
 }
 
 /// The names of the occurrences of a day, in order: at most 50.
-pub(super) fn of_day(clock: &EventClock<'_, '_>, recurrence: &Recurrence, day: Date) -> Vec<DateTime> {
+pub(super) fn occurrences_of_day(
+    clock: &EventClock<'_, '_>,
+    recurrence: &Recurrence,
+    day: Date,
+) -> Vec<DateTime> {
     let midnight = clock.instant(ClockTime::Day(day));
     let before = midnight.and_then(|it| it.checked_sub(SignedDuration::from_secs(1)).ok());
     let mut steps = Steps::new(MAX_OVERRIDE_STEPS);
@@ -262,7 +267,7 @@ pub(super) fn of_day(clock: &EventClock<'_, '_>, recurrence: &Recurrence, day: D
 }
 
 /// The length of a period, from its duration or its end.
-fn period(clock: &EventClock<'_, '_>, from: &str, till: &str) -> Option<DaysAndSeconds> {
+fn period_length(clock: &EventClock<'_, '_>, from: &str, till: &str) -> Option<DaysAndSeconds> {
     if let Some(span) = IcalDuration::read(till) {
         return Some((span.days.into(), span.seconds)).filter(|length| length.0 >= 0 && length.1 >= 0);
     }

@@ -39,7 +39,7 @@ struct Yearly {
 }
 
 /// Writes the zone for events between `from` and `until`; `None` if they have no end.
-pub(super) fn write(
+pub(super) fn write_vtimezone(
     lines: &mut LineWriter,
     tz: &TimeZone,
     name: &str,
@@ -52,22 +52,22 @@ pub(super) fn write(
     let end = until.map_or(LAST, |until| until.as_second().saturating_add(DAY)).min(LAST);
     let changes = changes(tz, from.as_second().saturating_sub(DAY), end);
     // The last changes, which one rule each describes for daylight and for standard time.
-    let tails = if until.is_none() { tails(&changes) } else { Tails::default() };
+    let tails = if until.is_none() { yearly_tails(&changes) } else { YearlyTails::default() };
     let listed = changes.len() - tails.len;
     let mut alike: BTreeMap<(bool, i32, i32, &str), Vec<&OffsetChange>> = BTreeMap::new();
     for change in &changes[..listed] {
         alike.entry((change.daylight, change.from, change.to, &change.name)).or_default().push(change);
     }
     for same in alike.values() {
-        observance(lines, same, None);
+        write_observance(lines, same, None);
     }
     for (first, rule) in &tails.rules {
-        observance(lines, &[&changes[*first]], Some(*rule));
+        write_observance(lines, &[&changes[*first]], Some(*rule));
     }
     lines.raw("END", "VTIMEZONE");
 }
 
-fn observance(lines: &mut LineWriter, same: &[&OffsetChange], rule: Option<Yearly>) {
+fn write_observance(lines: &mut LineWriter, same: &[&OffsetChange], rule: Option<Yearly>) {
     let kind = if same[0].daylight { "DAYLIGHT" } else { "STANDARD" };
     let onset = |change: &OffsetChange| write_local(civil(change.at + i64::from(change.from)));
     lines.raw("BEGIN", kind);
@@ -123,7 +123,7 @@ fn changes(tz: &TimeZone, from: i64, end: i64) -> Vec<OffsetChange> {
 
 /// The last changes of a zone, as far as yearly rules describe them.
 #[derive(Default)]
-struct Tails {
+struct YearlyTails {
     len: usize,
     /// For each rule, the index of its first change.
     rules: Vec<(usize, Yearly)>,
@@ -131,31 +131,31 @@ struct Tails {
 
 /// Two changes a year up to the end of the list, each by its own rule. Covers as many changes as possible, from the
 /// end.
-fn tails(changes: &[OffsetChange]) -> Tails {
+fn yearly_tails(changes: &[OffsetChange]) -> YearlyTails {
     let count = changes.len();
     let (Some(last), Some(other)) = (changes.last(), count.checked_sub(2).map(|at| &changes[at])) else {
-        return Tails::default();
+        return YearlyTails::default();
     };
     // The last change of a zone without further changes lies long before the end.
     if last.at < LAST - 366 * DAY {
-        return Tails::default();
+        return YearlyTails::default();
     }
-    let mut best = Tails::default();
-    for one in candidates(last) {
-        for two in candidates(other) {
+    let mut best = YearlyTails::default();
+    for one in candidate_rules(last) {
+        for two in candidate_rules(other) {
             let fits = |at: usize| {
                 let (model, rule) = if (count - at) % 2 == 1 { (last, one) } else { (other, two) };
                 let it = &changes[at];
                 let same = (it.from, it.to, it.daylight, &it.name)
                     == (model.from, model.to, model.daylight, &model.name);
-                same && rule.is(it)
+                same && rule.includes(it)
                     && (at + 2 >= count || local(&changes[at + 2]).year() == local(it).year() + 1)
             };
             let len = (0..count).rev().take_while(|at| fits(*at)).count();
             if len > best.len && len > 4 {
                 let first = count - len;
                 let rule = |at: usize| if (count - at) % 2 == 1 { one } else { two };
-                best = Tails { len, rules: vec![(first, rule(first)), (first + 1, rule(first + 1))] };
+                best = YearlyTails { len, rules: vec![(first, rule(first)), (first + 1, rule(first + 1))] };
             }
         }
     }
@@ -167,7 +167,7 @@ fn local(change: &OffsetChange) -> DateTime {
 }
 
 /// The rules that a change may follow: its weekday counted from the beginning and from the end of the month.
-fn candidates(change: &OffsetChange) -> Vec<Yearly> {
+fn candidate_rules(change: &OffsetChange) -> Vec<Yearly> {
     let local = local(change);
     let length = month_length(local.year().into(), local.month().into()) as i8;
     let of = |nth| Yearly {
@@ -180,7 +180,7 @@ fn candidates(change: &OffsetChange) -> Vec<Yearly> {
 }
 
 impl Yearly {
-    fn is(self, change: &OffsetChange) -> bool {
-        candidates(change).contains(&self)
+    fn includes(self, change: &OffsetChange) -> bool {
+        candidate_rules(change).contains(&self)
     }
 }

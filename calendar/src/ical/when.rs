@@ -59,40 +59,40 @@ pub(super) fn refuse<T>(line: &ContentLine, why: impl std::fmt::Display) -> Resu
 }
 
 /// Reads the clock and the times of an event. `changes` are the other components of the series.
-pub(super) fn read<'a, 'b>(
+pub(super) fn read_times<'a, 'b>(
     event: &Component,
     changes: &[&Component],
     zones: &'a mut FileZones<'b>,
 ) -> Result<(EventClock<'a, 'b>, EventTimes), Remark> {
-    whole(event)?;
+    require_whole(event)?;
     let Some(line) = event.first("DTSTART") else {
         return Err(Remark::new(event.line, "DTSTART: missing; an event needs a start"));
     };
     let mut remarks = Vec::new();
     let value = start_value(line, &mut remarks)?;
-    let span = span(event, changes, value);
-    let known = zone(event, line, value, zones, span)?;
+    let span = event_span(event, changes, value);
+    let known = event_zone(event, line, value, zones, span)?;
     remarks.extend(known.remark.map(|text| Remark::new(line.number, text)));
     let all_day = matches!(value, IcalTime::Day(_));
     let mut clock = EventClock { zones, name: known.name, tz: known.tz, all_day, span, remarks };
     let start = match value {
         IcalTime::Day(day) => ClockTime::Day(day),
-        value => clock.own(line, value)?,
+        value => clock.own_time(line, value)?,
     };
     let length = clock.length(event, start)?;
     let mut spec = RecurrenceSpec {
-        start: text(start),
+        start: spec_text(start),
         time_zone: clock.name.clone(),
-        dst: policy::read(event)?,
+        dst: policy::read_policy(event)?,
         ..RecurrenceSpec::default()
     };
     set_length(&mut spec.duration, &mut spec.nominal_days, length, all_day);
-    clock.rules(event, &mut spec)?;
-    spec.dates = clock.values(event, "RDATE", true)?.into_iter().map(|(_, text)| text).collect();
+    clock.read_rules(event, &mut spec)?;
+    spec.dates = clock.read_values(event, "RDATE", true)?.into_iter().map(|(_, text)| text).collect();
     let mut except = Vec::new();
     for line in event.all("EXDATE") {
         for text in line.value.split(',') {
-            except.push((line.number, clock.read(line, text)?));
+            except.push((line.number, clock.read_value(line, text)?));
         }
     }
     if spec.dates.len() > MAX_DATES || except.len() > MAX_DATES {
@@ -105,7 +105,7 @@ pub(super) fn read<'a, 'b>(
 }
 
 /// Checks that nothing is missing that says when the event happens: the component ends, and its lines are complete.
-pub(super) fn whole(event: &Component) -> Result<(), Remark> {
+pub(super) fn require_whole(event: &Component) -> Result<(), Remark> {
     if let Some(line) = event.open {
         return Err(Remark::new(line, "END:VEVENT is missing: what the event still says is not known"));
     }
@@ -141,7 +141,7 @@ pub(super) fn whole(event: &Component) -> Result<(), Remark> {
 fn start_value(line: &ContentLine, remarks: &mut Vec<Remark>) -> Result<IcalTime, Remark> {
     let value = when(&line.value).map_or_else(|| refuse(line, unreadable(&line.value)), Ok)?;
     let is_date = line.parameter("VALUE").is_some_and(|it| it.eq_ignore_ascii_case("DATE"));
-    let (date, time) = written(value);
+    let (date, time) = as_written(value);
     match (value, line.parameter("TZID")) {
         (IcalTime::Day(_), Some(tzid)) => {
             let text = format!("DTSTART: TZID={tzid} beside a date, which has no zone: overlooked");
@@ -165,7 +165,7 @@ fn start_value(line: &ContentLine, remarks: &mut Vec<Remark>) -> Result<IcalTime
 }
 
 /// The date and the time of day as they are written.
-pub(super) fn written(value: IcalTime) -> (Date, Time) {
+pub(super) fn as_written(value: IcalTime) -> (Date, Time) {
     let local = match value {
         IcalTime::Day(day) => day.to_datetime(Time::midnight()),
         IcalTime::Local(local) => local,
@@ -180,7 +180,7 @@ pub(super) fn unreadable(text: &str) -> String {
 }
 
 /// The zone in which the event is kept.
-fn zone(
+fn event_zone(
     event: &Component,
     line: &ContentLine,
     value: IcalTime,
@@ -205,9 +205,9 @@ fn zone(
 
 /// The stretch of time for comparing offsets, from the first to the last possible time of the event; ten years if
 /// it has no end.
-fn span(event: &Component, changes: &[&Component], start: IcalTime) -> LocalSpan {
+fn event_span(event: &Component, changes: &[&Component], start: IcalTime) -> LocalSpan {
     let local = |value| {
-        let (date, time) = written(value);
+        let (date, time) = as_written(value);
         date.to_datetime(time)
     };
     let start = local(start);
@@ -220,7 +220,7 @@ fn span(event: &Component, changes: &[&Component], start: IcalTime) -> LocalSpan
         ["DTSTART", "DTEND", "RDATE"].into_iter().flat_map(values).map(local).chain([start]).collect();
     let (first, last) = (times.iter().min().copied(), times.iter().max().copied());
     let (first, last) = (first.unwrap_or(start), last.unwrap_or(start));
-    let until = event.all("RRULE").map(|line| last_of(start, &line.value).unwrap_or(ten));
+    let until = event.all("RRULE").map(|line| last_local_time(start, &line.value).unwrap_or(ten));
     let last = until.max().unwrap_or(last).max(last);
     let lengths = all().flat_map(|it| it.all("DURATION")).filter_map(|line| IcalDuration::read(&line.value));
     let length = lengths.map(|span| span.total().max(0)).max().unwrap_or(0);
@@ -228,7 +228,7 @@ fn span(event: &Component, changes: &[&Component], start: IcalTime) -> LocalSpan
 }
 
 /// The last local time of a rule that ends.
-fn last_of(start: DateTime, rule: &str) -> Option<DateTime> {
+fn last_local_time(start: DateTime, rule: &str) -> Option<DateTime> {
     let rule = rule.trim().trim_end_matches(';');
     rule.parse::<RecurrenceRule>().ok().filter(RecurrenceRule::is_bounded)?;
     let spec = RecurrenceSpec {
@@ -241,7 +241,7 @@ fn last_of(start: DateTime, rule: &str) -> Option<DateTime> {
 }
 
 /// The text as [`RecurrenceSpec`] has it.
-pub(super) fn text(named: ClockTime) -> String {
+pub(super) fn spec_text(named: ClockTime) -> String {
     match named {
         ClockTime::Day(day) => day.to_string(),
         ClockTime::Local(local) => local.to_string(),
@@ -257,7 +257,7 @@ impl EventClock<'_, '_> {
         }
     }
 
-    fn rules(&mut self, event: &Component, spec: &mut RecurrenceSpec) -> Result<(), Remark> {
+    fn read_rules(&mut self, event: &Component, spec: &mut RecurrenceSpec) -> Result<(), Remark> {
         for name in ["RRULE", "EXRULE"] {
             for line in event.all(name) {
                 let rule: RecurrenceRule = match line.value.trim().trim_end_matches(';').parse() {
@@ -306,11 +306,11 @@ impl EventClock<'_, '_> {
     }
 
     /// Reads a value of a property.
-    pub(super) fn read(&mut self, line: &ContentLine, text: &str) -> Result<ClockTime, Remark> {
+    pub(super) fn read_value(&mut self, line: &ContentLine, text: &str) -> Result<ClockTime, Remark> {
         let value = when(text).map_or_else(|| refuse(line, unreadable(text)), Ok)?;
         if self.all_day {
             // Programs write exceptions of all-day events as times.
-            let (date, time) = written(value);
+            let (date, time) = as_written(value);
             if time != Time::midnight() {
                 let text = text.trim();
                 let why =
@@ -339,15 +339,15 @@ impl EventClock<'_, '_> {
     }
 
     /// The same, but as a time of the event's own clock. Refuses the second instant of a repeated local time.
-    pub(super) fn own(&mut self, line: &ContentLine, value: IcalTime) -> Result<ClockTime, Remark> {
+    pub(super) fn own_time(&mut self, line: &ContentLine, value: IcalTime) -> Result<ClockTime, Remark> {
         let named = match value {
             IcalTime::Day(day) if self.all_day => ClockTime::Day(day),
             IcalTime::Day(_) => return refuse(line, "a date, where the event's start has a time"),
-            IcalTime::Local(_) | IcalTime::Utc(_) if self.all_day => match written(value) {
+            IcalTime::Local(_) | IcalTime::Utc(_) if self.all_day => match as_written(value) {
                 (day, time) if time == Time::midnight() => ClockTime::Day(day),
                 _ => return refuse(line, "a time, where the event's start is a date"),
             },
-            _ => self.read(line, &line.value)?,
+            _ => self.read_value(line, &line.value)?,
         };
         match named {
             ClockTime::Instant(at) => match self.local_of(at) {
@@ -381,20 +381,25 @@ impl EventClock<'_, '_> {
 
     /// All values of the properties with this name, in the texts of a spec. Periods are allowed if `periods` is
     /// set.
-    fn values(&mut self, event: &Component, name: &str, periods: bool) -> Result<Vec<(u32, String)>, Remark> {
+    fn read_values(
+        &mut self,
+        event: &Component,
+        name: &str,
+        periods: bool,
+    ) -> Result<Vec<(u32, String)>, Remark> {
         let mut list = Vec::new();
         for line in event.all(name) {
             for value in line.value.split(',') {
                 let (from, till) =
                     value.split_once('/').map_or((value, None), |(from, till)| (from, Some(till)));
-                let mut it = text(self.read(line, from)?);
+                let mut it = spec_text(self.read_value(line, from)?);
                 match till {
                     None => {}
                     Some(_) if !periods => return refuse(line, "a period is not allowed here"),
                     Some(till) if till.starts_with(['P', 'p']) => {
                         it = format!("{it}/{}", till.to_uppercase());
                     }
-                    Some(till) => it = format!("{it}/{}", text(self.read(line, till)?)),
+                    Some(till) => it = format!("{it}/{}", spec_text(self.read_value(line, till)?)),
                 }
                 list.push((line.number, it));
             }
@@ -405,7 +410,7 @@ impl EventClock<'_, '_> {
     /// The name of the occurrence of `recurrence` at a time: the local time that a rule or date gives it. If the
     /// time is not a name, compares instants, since a gap gives two names to one instant. `None` for the second
     /// instant of a repeated local time.
-    pub(super) fn name(&self, recurrence: &Recurrence, named: ClockTime) -> Option<ClockTime> {
+    pub(super) fn occurrence_name(&self, recurrence: &Recurrence, named: ClockTime) -> Option<ClockTime> {
         let at = match named {
             ClockTime::Day(_) => return Some(named),
             ClockTime::Local(local) if recurrence.find(&local.to_string()).is_some() => return Some(named),

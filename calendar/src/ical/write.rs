@@ -16,7 +16,7 @@ mod event_plan;
 mod exceptions;
 mod planning;
 
-use event_plan::{EventPlan, FormedTime, OverrideEvent, TimeForm};
+use event_plan::{EventPlan, OverrideEvent, TimeForm, WrittenTime};
 
 /// The written calendar.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub struct Export {
 pub fn write(series: &[Series], stamp: Timestamp) -> Export {
     let mut plans: Vec<Result<EventPlan, String>> =
         series.iter().map(|it| EventPlan::new(it, stamp)).collect();
-    let uids = uids(series, &mut plans);
+    let uids = unique_uids(series, &mut plans);
     let mut lines = LineWriter::default();
     lines.raw("BEGIN", "VCALENDAR");
     lines.raw("VERSION", "2.0");
@@ -47,11 +47,11 @@ pub fn write(series: &[Series], stamp: Timestamp) -> Export {
         known.2 = known.2.zip(until).map(|(one, other)| one.max(other));
     }
     for (name, (tz, from, until)) in zones {
-        timezone::write(&mut lines, tz, name, from, until);
+        timezone::write_vtimezone(&mut lines, tz, name, from, until);
     }
     for ((series, plan), uid) in series.iter().zip(&plans).zip(&uids) {
         if let Ok(plan) = plan {
-            event(&mut lines, uid, series, plan, stamp);
+            write_event(&mut lines, uid, series, plan, stamp);
         }
     }
     lines.raw("END", "VCALENDAR");
@@ -60,7 +60,7 @@ pub fn write(series: &[Series], stamp: Timestamp) -> Export {
 
 /// A UID for each series: its own, or a new one with a remark if another series has the same (RFC 5545, section
 /// 3.8.4.7).
-fn uids(series: &[Series], plans: &mut [Result<EventPlan, String>]) -> Vec<String> {
+fn unique_uids(series: &[Series], plans: &mut [Result<EventPlan, String>]) -> Vec<String> {
     let written = |uid: &str| escaped(uid.trim());
     let (mut given, own): (HashSet<String>, HashSet<String>) =
         (HashSet::new(), series.iter().map(|it| written(&it.uid)).collect());
@@ -84,10 +84,10 @@ fn uids(series: &[Series], plans: &mut [Result<EventPlan, String>]) -> Vec<Strin
     uids
 }
 
-fn event(lines: &mut LineWriter, uid: &str, series: &Series, plan: &EventPlan, stamp: Timestamp) {
+fn write_event(lines: &mut LineWriter, uid: &str, series: &Series, plan: &EventPlan, stamp: Timestamp) {
     lines.raw("BEGIN", "VEVENT");
-    head(lines, uid, series, stamp);
-    plan.time(lines, "DTSTART", "", plan.start);
+    write_head(lines, uid, series, stamp);
+    plan.write_time(lines, "DTSTART", "", plan.start);
     lines.raw("DURATION", &write_span(plan.length.0, plan.length.1));
     for rule in &plan.rules {
         lines.raw("RRULE", rule);
@@ -95,45 +95,50 @@ fn event(lines: &mut LineWriter, uid: &str, series: &Series, plan: &EventPlan, s
     for rule in &plan.except_rules {
         lines.raw("EXRULE", rule);
     }
-    plan.dates.iter().for_each(|date| plan.time(lines, "RDATE", "", *date));
-    plan.except.iter().for_each(|date| plan.time(lines, "EXDATE", "", *date));
+    plan.dates.iter().for_each(|date| plan.write_time(lines, "RDATE", "", *date));
+    plan.except.iter().for_each(|date| plan.write_time(lines, "EXDATE", "", *date));
     if let Some(name) = &series.name {
         lines.text("X-BELFRY-NAME", name);
     }
     if plan.form == TimeForm::Day || (plan.form == TimeForm::Utc && plan.zone != "UTC") {
         lines.text("X-BELFRY-TIMEZONE", &plan.zone);
     }
-    if let Some(dst) = policy::write(series.spec.dst) {
+    if let Some(dst) = policy::write_policy(series.spec.dst) {
         lines.raw(policy::PROPERTY, &dst);
     }
-    tail(lines, series);
+    write_tail(lines, series);
     lines.raw("END", "VEVENT");
     for OverrideEvent { id, this_and_future, cancelled, start, length } in &plan.changes {
         lines.raw("BEGIN", "VEVENT");
-        head(lines, uid, series, stamp);
-        plan.time(lines, "RECURRENCE-ID", if *this_and_future { ";RANGE=THISANDFUTURE" } else { "" }, *id);
-        plan.time(lines, "DTSTART", "", *start);
+        write_head(lines, uid, series, stamp);
+        plan.write_time(
+            lines,
+            "RECURRENCE-ID",
+            if *this_and_future { ";RANGE=THISANDFUTURE" } else { "" },
+            *id,
+        );
+        plan.write_time(lines, "DTSTART", "", *start);
         lines.raw("DURATION", &write_span(length.0, length.1));
         if *cancelled {
             lines.raw("STATUS", "CANCELLED");
         }
-        tail(lines, series);
+        write_tail(lines, series);
         lines.raw("END", "VEVENT");
     }
 }
 
-fn head(lines: &mut LineWriter, uid: &str, series: &Series, stamp: Timestamp) {
+fn write_head(lines: &mut LineWriter, uid: &str, series: &Series, stamp: Timestamp) {
     lines.text("UID", uid);
     lines.raw("DTSTAMP", &write_utc(stamp));
     if let Some(sequence) = series.sequence {
         lines.raw("SEQUENCE", &sequence.to_string());
     }
     lines.text("SUMMARY", &series.title);
-    details::write(lines, series);
+    details::write_details(lines, series);
 }
 
 /// What each VEVENT must repeat, since an override describes the whole occurrence.
-fn tail(lines: &mut LineWriter, series: &Series) {
+fn write_tail(lines: &mut LineWriter, series: &Series) {
     lines.raw("TRANSP", if series.transparent { "TRANSPARENT" } else { "OPAQUE" });
     for person in &series.people {
         // An address is required; calendars write this one for none.
@@ -145,15 +150,15 @@ fn tail(lines: &mut LineWriter, series: &Series) {
         let names: Vec<String> = series.resources.iter().map(|name| escaped(name)).collect();
         lines.raw("RESOURCES", &names.join(","));
     }
-    reminders::write(lines, &series.title, &series.spec.start, &series.reminders);
+    reminders::write_alarms(lines, &series.title, &series.spec.start, &series.reminders);
 }
 
 impl EventPlan {
-    fn time(&self, lines: &mut LineWriter, name: &str, parameters: &str, stamp: FormedTime) {
+    fn write_time(&self, lines: &mut LineWriter, name: &str, parameters: &str, stamp: WrittenTime) {
         match stamp {
-            FormedTime::Day(day) => lines.raw(&format!("{name};VALUE=DATE{parameters}"), &write_date(day)),
-            FormedTime::Utc(at) => lines.raw(&format!("{name}{parameters}"), &write_utc(at)),
-            FormedTime::Local(local) => {
+            WrittenTime::Day(day) => lines.raw(&format!("{name};VALUE=DATE{parameters}"), &write_date(day)),
+            WrittenTime::Utc(at) => lines.raw(&format!("{name}{parameters}"), &write_utc(at)),
+            WrittenTime::Local(local) => {
                 lines.raw(&format!("{name};TZID={}{parameters}", self.zone), &write_local(local));
             }
         }

@@ -1,6 +1,6 @@
 //! Resolves a TZID: an IANA name, one with a prefix, a Windows name, or a name that only its VTIMEZONE explains.
 //!
-//! A zone without an own name is chosen only if it has the offsets of the VTIMEZONE during the event.
+//! A TZID that is no zone's name resolves only to a zone that has the offsets of its VTIMEZONE during the event.
 
 use std::collections::HashMap;
 
@@ -66,10 +66,10 @@ impl<'a> CalendarZones<'a> {
 }
 
 /// The VTIMEZONE of a name. There may be several if they are the same.
-fn read(components: &[&Component]) -> Result<ZoneBlock, String> {
+fn read_vtimezone(components: &[&Component]) -> Result<ZoneBlock, String> {
     let is_same = components.windows(2).all(|pair| says_the_same(pair[0], pair[1]));
     let first = components.first().filter(|_| is_same).ok_or("there are several, and they differ")?;
-    ZoneBlock::read(first)
+    ZoneBlock::from_component(first)
 }
 
 /// Whether two components have the same properties and children.
@@ -140,19 +140,19 @@ impl<'a> FileZones<'a> {
         let CalendarZones { components, blocks, found, .. } = calendar;
         let block = blocks
             .entry(tzid.to_owned())
-            .or_insert_with(|| read(components.get(tzid).map_or(&[], Vec::as_slice)));
+            .or_insert_with(|| read_vtimezone(components.get(tzid).map_or(&[], Vec::as_slice)));
         let found = found.entry(tzid.to_owned()).or_default();
         let Some(mut known) = by_name(tzid) else {
             return match block {
                 Err(why) => Err(unknown(tzid, &format!("its VTIMEZONE can't be read: {why}"))),
-                Ok(block) => by_block(tzid, block, span, found, steps),
+                Ok(block) => find_by_block(tzid, block, span, found, steps),
             };
         };
         known.remark = match block {
             Err(why) => {
                 Some(format!("its VTIMEZONE for {tzid} can't be read ({why}): {} is taken", known.name))
             }
-            Ok(block) => match block.differs(&known.tz, span, steps) {
+            Ok(block) => match block.first_difference(&known.tz, span, steps) {
                 Ok(None) => None,
                 Err(OutOfSteps) => Some(format!(
                     "its VTIMEZONE for {tzid} is not compared with {}, which is taken",
@@ -161,7 +161,7 @@ impl<'a> FileZones<'a> {
                 Ok(Some(at)) => {
                     // Some programs write `EST` or `GMT` for zones with summer time.
                     if !known.name.contains('/')
-                        && let Ok(other) = by_block(tzid, block, span, found, steps)
+                        && let Ok(other) = find_by_block(tzid, block, span, found, steps)
                     {
                         return Ok(other);
                     }
@@ -185,7 +185,7 @@ fn unknown(tzid: &str, why: &str) -> String {
 }
 
 /// The zone with the offsets of a block: over ten years, else over one year, else over the stretch alone.
-fn by_block(
+fn find_by_block(
     tzid: &str,
     block: &ZoneBlock,
     span: LocalSpan,
@@ -195,7 +195,7 @@ fn by_block(
     let mut stretches = [10, 1, 0].map(|years| (span.0, span.1.max(years_from(span.0, years)))).to_vec();
     stretches.dedup();
     for stretch in stretches {
-        let name = block.zone(stretch, found, steps).map_err(|OutOfSteps| {
+        let name = block.matching_zone(stretch, found, steps).map_err(|OutOfSteps| {
             unknown(tzid, "the searches for zones of this file take more than they may: split the file")
         })?;
         let Some(name) = name else { continue };
@@ -232,7 +232,7 @@ mod tests {
     use crate::ical::component;
 
     fn resolve(text: &str, tzid: &str, from: &str, to: &str) -> Result<(String, bool), String> {
-        let file = component::read(text.as_bytes());
+        let file = component::parse_file(text.as_bytes());
         let mut zones = FileZones::new(&file.calendars, None);
         let span = (from.parse().unwrap(), to.parse().unwrap());
         zones.resolve(tzid, span).map(|known| (known.name, known.remark.is_some()))

@@ -1,4 +1,4 @@
-//! What is due when, and what is sent after a pause.
+//! Which reminders are due when, and which are sent after a pause.
 //!
 //! Clauses of docs/semantics.md: S5, S6.
 

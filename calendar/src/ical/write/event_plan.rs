@@ -23,7 +23,7 @@ pub(super) enum TimeForm {
 
 /// A time in the form in which it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum FormedTime {
+pub(super) enum WrittenTime {
     Day(Date),
     Local(DateTime),
     Utc(Timestamp),
@@ -31,10 +31,10 @@ pub(super) enum FormedTime {
 
 /// An override.
 pub(in crate::ical) struct OverrideEvent {
-    pub(super) id: FormedTime,
+    pub(super) id: WrittenTime,
     pub(super) this_and_future: bool,
     pub(super) cancelled: bool,
-    pub(super) start: FormedTime,
+    pub(super) start: WrittenTime,
     pub(super) length: (i64, SignedDuration),
 }
 
@@ -43,13 +43,13 @@ pub(in crate::ical) struct EventPlan {
     pub(super) form: TimeForm,
     pub(super) zone: String,
     pub(super) tz: TimeZone,
-    pub(super) start: FormedTime,
+    pub(super) start: WrittenTime,
     /// Calendar days, and an exact time.
     pub(super) length: (i64, SignedDuration),
     pub(super) rules: Vec<String>,
     pub(super) except_rules: Vec<String>,
-    pub(super) dates: Vec<FormedTime>,
-    pub(super) except: Vec<FormedTime>,
+    pub(super) dates: Vec<WrittenTime>,
+    pub(super) except: Vec<WrittenTime>,
     pub(super) changes: Vec<OverrideEvent>,
     /// From the first to the last time; `None` without an end.
     pub(super) span: (Timestamp, Option<Timestamp>),
@@ -64,7 +64,7 @@ impl EventPlan {
     }
 
     /// The text of a rule. UNTIL is in UTC, or a date if the start is one (RFC 5545, section 3.3.10).
-    pub(super) fn rule(&self, plain: &Recurrence, rule: &RecurrenceRule) -> String {
+    pub(super) fn rule_text(&self, plain: &Recurrence, rule: &RecurrenceRule) -> String {
         let mut rule = rule.clone();
         let high = |local: i64| plain.zone.resolve(local).high;
         rule.end = match (rule.end, self.form) {
@@ -84,40 +84,40 @@ impl EventPlan {
     }
 
     /// A local time in the event's form.
-    pub(super) fn stamp(&self, plain: &Recurrence, local: DateTime) -> FormedTime {
+    pub(super) fn written_time(&self, plain: &Recurrence, local: DateTime) -> WrittenTime {
         match self.form {
-            TimeForm::Day => FormedTime::Day(local.date()),
-            TimeForm::Local => FormedTime::Local(local),
+            TimeForm::Day => WrittenTime::Day(local.date()),
+            TimeForm::Local => WrittenTime::Local(local),
             TimeForm::Utc => {
                 let resolved = plain.zone.resolve(local_seconds(local));
                 // A time that does not exist is moved later, not earlier (RFC 5545, section 3.3.5).
-                FormedTime::Utc(timestamp(resolved.first.map_or(resolved.high, |moment| moment.at)))
+                WrittenTime::Utc(timestamp(resolved.first.map_or(resolved.high, |moment| moment.at)))
             }
         }
     }
 
     /// An occurrence by its name, or by its instant if the name belongs to another occurrence.
-    pub(super) fn of(&self, it: &Occurrence) -> FormedTime {
+    pub(super) fn named_time(&self, it: &Occurrence) -> WrittenTime {
         match self.form {
-            TimeForm::Day => FormedTime::Day(it.local_start.date()),
-            TimeForm::Local if !it.repeated => FormedTime::Local(it.local_start),
-            TimeForm::Local | TimeForm::Utc => FormedTime::Utc(it.start),
+            TimeForm::Day => WrittenTime::Day(it.local_start.date()),
+            TimeForm::Local if !it.repeated => WrittenTime::Local(it.local_start),
+            TimeForm::Local | TimeForm::Utc => WrittenTime::Utc(it.start),
         }
     }
 
-    pub(super) fn instant(&self, stamp: FormedTime) -> Option<Timestamp> {
+    pub(super) fn instant(&self, stamp: WrittenTime) -> Option<Timestamp> {
         match stamp {
-            FormedTime::Day(day) => self.tz.to_timestamp(day.at(0, 0, 0, 0)).ok(),
-            FormedTime::Local(local) => self.tz.to_timestamp(local).ok(),
-            FormedTime::Utc(at) => Some(at),
+            WrittenTime::Day(day) => self.tz.to_timestamp(day.at(0, 0, 0, 0)).ok(),
+            WrittenTime::Local(local) => self.tz.to_timestamp(local).ok(),
+            WrittenTime::Utc(at) => Some(at),
         }
     }
 
     /// A value of RDATE: in UTC, since libical ignores its TZID. A time that does not exist keeps its name.
-    pub(super) fn date(&self, stamp: FormedTime) -> FormedTime {
+    pub(super) fn rdate_time(&self, stamp: WrittenTime) -> WrittenTime {
         match stamp {
-            FormedTime::Local(local) => match self.tz.to_timestamp(local) {
-                Ok(at) if self.tz.to_datetime(at) == local => FormedTime::Utc(at),
+            WrittenTime::Local(local) => match self.tz.to_timestamp(local) {
+                Ok(at) if self.tz.to_datetime(at) == local => WrittenTime::Utc(at),
                 _ => stamp,
             },
             _ => stamp,

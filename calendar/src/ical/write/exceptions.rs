@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use jiff::civil::DateTime;
 use jiff::{SignedDuration, Timestamp};
 
-use super::event_plan::{EventPlan, FormedTime, MAX_WRITTEN, TimeForm};
+use super::event_plan::{EventPlan, MAX_WRITTEN, TimeForm, WrittenTime};
 use crate::days::DAY;
 use crate::occurrences::Occurrence;
 use crate::recurrence::Recurrence;
@@ -30,7 +30,7 @@ impl EventPlan {
         spec: &RecurrenceSpec,
         plain: &Recurrence,
         is_bounded: bool,
-    ) -> Option<Vec<FormedTime>> {
+    ) -> Option<Vec<WrittenTime>> {
         if spec.except_rules.is_empty() {
             return Some(Vec::new());
         }
@@ -46,13 +46,13 @@ impl EventPlan {
             return None;
         }
         let kept: BTreeSet<Timestamp> = less.all().take(MAX_WRITTEN).map(|it| it.start).collect();
-        let gone: Vec<FormedTime> =
-            all.iter().filter(|it| !kept.contains(&it.start)).map(|it| self.of(it)).collect();
+        let gone: Vec<WrittenTime> =
+            all.iter().filter(|it| !kept.contains(&it.start)).map(|it| self.named_time(it)).collect();
         (gone.len() <= MAX_EXCEPTED).then_some(gone)
     }
 
     /// Collects RDATE and EXDATE, by the names of occurrences.
-    pub(super) fn exceptions(
+    pub(super) fn add_exceptions(
         &mut self,
         spec: &RecurrenceSpec,
         plain: &Recurrence,
@@ -60,17 +60,17 @@ impl EventPlan {
     ) -> Result<(), String> {
         for text in &spec.dates {
             let stamp = match read_time(text).ok_or_else(|| format!("dates: {text} can't be written"))? {
-                SpecTime::Day(midnight) => self.stamp(
+                SpecTime::Day(midnight) => self.written_time(
                     plain,
                     civil(if plain.is_all_day() { midnight } else { plain.at_start_time(midnight) }),
                 ),
-                SpecTime::Local(local) => self.stamp(plain, civil(local)),
-                SpecTime::Instant(at) => FormedTime::Utc(timestamp(at)),
+                SpecTime::Local(local) => self.written_time(plain, civil(local)),
+                SpecTime::Instant(at) => WrittenTime::Utc(timestamp(at)),
             };
-            self.dates.push(self.date(stamp));
+            self.dates.push(self.rdate_time(stamp));
         }
         let mut except = BTreeSet::new();
-        except.extend(skipped.map(|start| self.stamp(plain, start)));
+        except.extend(skipped.map(|start| self.written_time(plain, start)));
         for text in &spec.except_dates {
             let second = SignedDuration::from_secs(1);
             match read_time(text).ok_or_else(|| format!("exceptDates: {text} can't be written"))? {
@@ -79,7 +79,9 @@ impl EventPlan {
                     let day = civil(midnight).date();
                     let near = plain.occurrences(timestamp(low)).take(MAX_WRITTEN * 2);
                     let of_day = near.take_while(|it| it.local_start.date() <= day);
-                    except.extend(of_day.filter(|it| it.local_start.date() == day).map(|it| self.of(&it)));
+                    except.extend(
+                        of_day.filter(|it| it.local_start.date() == day).map(|it| self.named_time(&it)),
+                    );
                     if except.len() > MAX_WRITTEN {
                         return Err(format!(
                             "exceptDates: {text} takes out more than {MAX_WRITTEN} occurrences"
@@ -90,12 +92,12 @@ impl EventPlan {
                     let local = civil(local);
                     let named =
                         ["", "/2"].into_iter().filter_map(|turn| plain.find(&format!("{local}{turn}")));
-                    except.extend(named.map(|it| self.of(&it)));
+                    except.extend(named.map(|it| self.named_time(&it)));
                 }
                 SpecTime::Instant(at) => {
                     let before = timestamp(at).checked_sub(second).unwrap_or(Timestamp::MIN);
                     let found = plain.after(before).filter(|it| it.start == timestamp(at));
-                    except.extend(found.map(|it| self.of(&it)));
+                    except.extend(found.map(|it| self.named_time(&it)));
                 }
             }
         }
@@ -104,7 +106,7 @@ impl EventPlan {
     }
 
     /// Writes out where the policy differs from RFC 5545: at each change of the clocks, and at the end of COUNT.
-    pub(super) fn policy(
+    pub(super) fn write_out_policy(
         &mut self,
         plain: &Recurrence,
         bare: &RecurrenceSpec,
@@ -118,7 +120,7 @@ impl EventPlan {
         let changes = self.tz.following(first).map(|it| it.timestamp()).take_while(|at| *at <= until);
         let near = |at: Timestamp| (floor_second(at) - 2 * DAY, floor_second(at) + 2 * DAY);
         let (mut more, mut less) = (BTreeSet::new(), BTreeSet::new());
-        for (low, high) in changes.map(near).chain(tails(bare)) {
+        for (low, high) in changes.map(near).chain(count_tails(bare)) {
             let within = |it: &Recurrence| -> Result<Vec<Occurrence>, String> {
                 let all = it.occurrences(timestamp(low)).take_while(|it| it.start < timestamp(high));
                 let all: Vec<Occurrence> = all.take(MAX_COMPARED + 1).collect();
@@ -130,14 +132,14 @@ impl EventPlan {
             let starts = |list: &[Occurrence]| list.iter().map(|it| it.start).collect::<BTreeSet<_>>();
             let (of_theirs, of_ours) = (starts(&theirs), starts(&ours));
             more.extend(ours.iter().filter(|it| !of_theirs.contains(&it.start)).map(|it| match self.form {
-                TimeForm::Day => FormedTime::Day(it.local_start.date()),
-                _ => FormedTime::Utc(it.start),
+                TimeForm::Day => WrittenTime::Day(it.local_start.date()),
+                _ => WrittenTime::Utc(it.start),
             }));
             for it in theirs.iter().filter(|it| !of_ours.contains(&it.start)) {
-                less.insert(self.of(it));
+                less.insert(self.named_time(it));
                 // Readers that compare instants don't find a local time that does not exist.
                 if self.form == TimeForm::Local && it.is_shifted(&self.tz) {
-                    less.insert(FormedTime::Utc(it.start));
+                    less.insert(WrittenTime::Utc(it.start));
                 }
             }
             if more.len() + less.len() > MAX_WRITTEN {
@@ -154,14 +156,14 @@ impl EventPlan {
             self.remark(&words);
         }
         self.dates.extend(more);
-        let known: BTreeSet<FormedTime> = self.except.iter().copied().collect();
+        let known: BTreeSet<WrittenTime> = self.except.iter().copied().collect();
         self.except.extend(less.into_iter().filter(|it| !known.contains(it)));
         Ok(())
     }
 }
 
 /// For each rule whose COUNT ends later under the policy than under RFC 5545: the time between these two ends.
-fn tails(bare: &RecurrenceSpec) -> Vec<(i64, i64)> {
+fn count_tails(bare: &RecurrenceSpec) -> Vec<(i64, i64)> {
     let rules = bare.rule.iter().chain(&bare.more_rules).chain(&bare.except_rules);
     let counted = rules
         .filter(|rule| rule.parse::<RecurrenceRule>().is_ok_and(|rule| matches!(rule.end, End::Count(_))));

@@ -8,7 +8,7 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-use super::event_plan::{EventPlan, FormedTime, MAX_WRITTEN, OverrideEvent, TimeForm};
+use super::event_plan::{EventPlan, MAX_WRITTEN, OverrideEvent, TimeForm, WrittenTime};
 use crate::days::DAY;
 use crate::ical::Series;
 use crate::ical::instants::MAX_SHARING_STEPS;
@@ -36,10 +36,10 @@ impl EventPlan {
         let is_bounded = rules.iter().all(RecurrenceRule::is_bounded);
         let last = is_bounded.then(|| full.before(Timestamp::MAX).map_or(stamp, |it| it.end.max(it.start)));
         let mut plan = Self {
-            form: form(spec, &full)?,
+            form: time_form(spec, &full)?,
             zone: full.time_zone().to_owned(),
             tz: full.zone().clone(),
-            start: FormedTime::Utc(stamp),
+            start: WrittenTime::Utc(stamp),
             length: length(spec, &full),
             rules: Vec::new(),
             except_rules: Vec::new(),
@@ -52,9 +52,9 @@ impl EventPlan {
         if plan.zone == "Etc/UTC" {
             "UTC".clone_into(&mut plan.zone);
         }
-        let (start, skipped) = plan.start(spec, &usual);
-        plan.start = plan.stamp(&usual, start);
-        plan.rules = rules.iter().map(|rule| plan.rule(&usual, rule)).collect();
+        let (start, skipped) = plan.written_start(spec, &usual);
+        plan.start = plan.written_time(&usual, start);
+        plan.rules = rules.iter().map(|rule| plan.rule_text(&usual, rule)).collect();
         if plan.form == TimeForm::Local && rules.iter().any(|rule| rule.frequency().is_sub_daily()) {
             plan.remark(
                 "rules shorter than DAILY count in real time here; others may count on the local clock",
@@ -64,15 +64,19 @@ impl EventPlan {
         if by_rules.is_none() {
             for text in &spec.except_rules {
                 let rule: RecurrenceRule = text.parse().map_err(|error| format!("exceptRrules: {error}"))?;
-                plan.except_rules.push(plan.rule(&usual, &rule));
+                plan.except_rules.push(plan.rule_text(&usual, &rule));
             }
             plan.remark("EXRULE is of RFC 2445: readers that know only RFC 5545 overlook it");
         }
-        plan.exceptions(spec, &usual, skipped.then_some(start))?;
-        let known: BTreeSet<FormedTime> = plan.except.iter().copied().collect();
+        plan.add_exceptions(spec, &usual, skipped.then_some(start))?;
+        let known: BTreeSet<WrittenTime> = plan.except.iter().copied().collect();
         plan.except.extend(by_rules.into_iter().flatten().filter(|it| !known.contains(it)));
-        plan.policy(&usual, &bare, last.unwrap_or_else(|| ahead(stamp, full.start(), &plan.tz)))?;
-        plan.overrides(spec, &usual, &full)?;
+        plan.write_out_policy(
+            &usual,
+            &bare,
+            last.unwrap_or_else(|| policy_end(stamp, full.start(), &plan.tz)),
+        )?;
+        plan.add_overrides(spec, &usual, &full)?;
         let zone_start = plan.tz.to_timestamp(start).map_err(|error| error.to_string())?;
         let moved = plan.changes.iter().filter_map(|it| plan.instant(it.start));
         plan.span.0 = moved.chain([zone_start]).min().unwrap_or(zone_start);
@@ -83,7 +87,7 @@ impl EventPlan {
     }
 
     /// DTSTART, and whether it needs an EXDATE: readers count it as an occurrence even if no rule has it.
-    fn start(&self, spec: &RecurrenceSpec, plain: &Recurrence) -> (DateTime, bool) {
+    fn written_start(&self, spec: &RecurrenceSpec, plain: &Recurrence) -> (DateTime, bool) {
         let start = plain.start();
         let rules = RecurrenceSpec {
             dates: Vec::new(),
@@ -117,7 +121,7 @@ impl EventPlan {
         if is_same { (first.local_start, false) } else { (start, true) }
     }
 
-    fn overrides(
+    fn add_overrides(
         &mut self,
         spec: &RecurrenceSpec,
         plain: &Recurrence,
@@ -135,7 +139,7 @@ impl EventPlan {
                 SpecTime::Instant(at) => civil(plain.zone.local_of(at)),
             };
             let own = plain.find(&name.to_string());
-            let id = own.map_or_else(|| self.stamp(plain, name), |it| self.of(&it));
+            let id = own.map_or_else(|| self.written_time(plain, name), |it| self.named_time(&it));
             let (mut start, mut length) = (id, self.length);
             if it.cancelled && !it.this_and_future {
                 // EXDATE means the same, and more readers know it.
@@ -152,21 +156,21 @@ impl EventPlan {
                     else {
                         return Err(wrong());
                     };
-                    start = self.stamp(plain, civil(local));
+                    start = self.written_time(plain, civil(local));
                 }
                 if it.duration.is_some() || it.nominal_days > 0 {
                     length = exact(it.duration, it.nominal_days, plain.is_all_day());
                 }
             } else {
                 let found = full.find(&name.to_string()).ok_or_else(wrong)?;
-                (start, length) = self.shown(plain, full, &found);
+                (start, length) = self.visible(plain, full, &found);
                 if let Some(rest) = &rest {
-                    let hidden = at_once(rest, &found, &mut steps);
+                    let hidden = occurrence_at(rest, &found, &mut steps);
                     if steps.left() == 0 {
                         return Err(RecurrenceError::OverridesTooCostly.to_string());
                     }
                     if let Some(hidden) = hidden {
-                        self.hidden(plain, rest, (start, length), &hidden).ok_or_else(wrong)?;
+                        self.cover_hidden(plain, rest, (start, length), &hidden).ok_or_else(wrong)?;
                     }
                 }
             }
@@ -181,39 +185,39 @@ impl EventPlan {
 
     /// When an occurrence begins, and how long the visible one lasts: of several at the same instant only one is
     /// visible.
-    fn shown(
+    fn visible(
         &self,
         plain: &Recurrence,
         full: &Recurrence,
         found: &Occurrence,
-    ) -> (FormedTime, (i64, SignedDuration)) {
-        let seen = at_once(full, found, &mut Steps::new(MAX_SHARING_STEPS)).unwrap_or(*found);
+    ) -> (WrittenTime, (i64, SignedDuration)) {
+        let seen = occurrence_at(full, found, &mut Steps::new(MAX_SHARING_STEPS)).unwrap_or(*found);
         let zoned = |at: Timestamp| self.tz.to_datetime(at);
         if plain.is_all_day() {
             let (from, to) = (zoned(found.start).date(), zoned(seen.end).date());
             let days = from.until(to).map_or(1, |span| i64::from(span.get_days()));
-            return (FormedTime::Day(from), (days, SignedDuration::ZERO));
+            return (WrittenTime::Day(from), (days, SignedDuration::ZERO));
         }
         let local = zoned(found.start);
         let is_first = self.tz.to_timestamp(local).is_ok_and(|at| at == found.start);
-        let local = (self.form == TimeForm::Local && is_first).then_some(FormedTime::Local(local));
-        (local.unwrap_or(FormedTime::Utc(found.start)), (0, seen.end.duration_since(found.start)))
+        let local = (self.form == TimeForm::Local && is_first).then_some(WrittenTime::Local(local));
+        (local.unwrap_or(WrittenTime::Utc(found.start)), (0, seen.end.duration_since(found.start)))
     }
 
     /// Handles an occurrence of `rest` that an override hides. Readers that show the longest of those at one
     /// instant, as ours does, are told that it is as long as the visible one. `None` if it has no name.
-    fn hidden(
+    fn cover_hidden(
         &mut self,
         plain: &Recurrence,
         rest: &Recurrence,
-        (start, length): (FormedTime, (i64, SignedDuration)),
+        (start, length): (WrittenTime, (i64, SignedDuration)),
         hidden: &Occurrence,
     ) -> Option<()> {
-        if self.shown(plain, rest, hidden).1 <= length {
+        if self.visible(plain, rest, hidden).1 <= length {
             return Some(());
         }
         let name = plain.find(&hidden.id()).filter(|it| !it.repeated)?;
-        let (id, this_and_future, cancelled) = (self.of(&name), false, false);
+        let (id, this_and_future, cancelled) = (self.named_time(&name), false, false);
         if self.changes.iter().all(|it| it.this_and_future || it.id != id) {
             self.changes.push(OverrideEvent { id, this_and_future, cancelled, start, length });
         }
@@ -222,7 +226,7 @@ impl EventPlan {
 }
 
 /// The occurrence of `recurrence` that begins when `found` does.
-fn at_once(recurrence: &Recurrence, found: &Occurrence, steps: &mut Steps) -> Option<Occurrence> {
+fn occurrence_at(recurrence: &Recurrence, found: &Occurrence, steps: &mut Steps) -> Option<Occurrence> {
     let at = floor_second(found.start);
     let near = recurrence.occurrences_from(at).next_found_within(steps).filter(|it| it.moment.at == at);
     near.map(|near| recurrence.occurrence(&near))
@@ -230,7 +234,7 @@ fn at_once(recurrence: &Recurrence, found: &Occurrence, steps: &mut Steps) -> Op
 
 /// Dates for all-day events. UTC if that is the zone, or if all rules count in real time without BY-parts: with a
 /// TZID, other readers would count them on its clock. Otherwise local times.
-fn form(spec: &RecurrenceSpec, full: &Recurrence) -> Result<TimeForm, String> {
+fn time_form(spec: &RecurrenceSpec, full: &Recurrence) -> Result<TimeForm, String> {
     if full.is_all_day() {
         return Ok(TimeForm::Day);
     }
@@ -258,7 +262,7 @@ fn exact(duration: Option<SignedDuration>, days: u16, all_day: bool) -> (i64, Si
     (days.into(), seconds)
 }
 
-fn ahead(stamp: Timestamp, start: DateTime, tz: &TimeZone) -> Timestamp {
+fn policy_end(stamp: Timestamp, start: DateTime, tz: &TimeZone) -> Timestamp {
     let from = tz.to_timestamp(start).map_or(stamp, |start| start.max(stamp));
     timestamp(from.as_second().saturating_add(YEARS * 366 * DAY))
 }
