@@ -74,6 +74,7 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         clashes
     }
 
+    /// The clashes up to the instant to which everything is held, and the bookings that were counted.
     #[allow(clippy::too_many_arguments, reason = "a check's parts, of two callers")]
     fn find_clashes<'a>(
         &self,
@@ -108,7 +109,7 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
             for (number, need) in needs.clone().enumerate() {
                 let enough = self.held_near(
                     need,
-                    near.series(number, index),
+                    near.held_runs(number, index),
                     *event,
                     booking.buffers,
                     &others,
@@ -140,6 +141,7 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         (clashes, others)
     }
 
+    /// Groups held events by start and key, each with the needs that it shares.
     fn holders(&self, holds: &[(HeldEvent, &R)]) -> Vec<Holder<K, R>> {
         let mut found: BTreeMap<(i64, &K), (i64, BTreeSet<&R>)> = BTreeMap::new();
         for (HeldEvent { slot, event, .. }, name) in holds {
@@ -163,7 +165,7 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
     fn held_near(
         &self,
         need: &NeedIndex<R>,
-        series: &[HeldRun],
+        runs: &[HeldRun],
         event: Span,
         buffers: Buffers,
         others: &OtherBookings<'_, K>,
@@ -176,12 +178,11 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         let singles = &need.singles[need.singles_started_by(low)..];
         let singles = singles.iter().take_while(|single| single.start() < high);
         let singles = singles.map(|single| (single.slot, single.event()));
-        let listed = series.len();
-        let series = series
-            .iter()
-            .flat_map(|series| series.run.starting_within(low, high).map(|event| (series.slot, event)));
+        let listed = runs.len();
+        let repeated =
+            runs.iter().flat_map(|held| held.run.starting_within(low, high).map(|event| (held.slot, event)));
         let mut looked_at = 1 + listed;
-        for (slot, event) in singles.chain(series) {
+        for (slot, event) in singles.chain(repeated) {
             let Some(other) = self.held[slot as usize].as_ref() else { continue };
             let held = other.buffers.around(event);
             if held.start < around.end
@@ -271,7 +272,7 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         if need.endless().len() < need.bookings as usize {
             let low = others.until - i64::from(booking.buffers.before) - need.reach;
             late.extend(need.singles[need.singles_started_by(low)..].iter().map(|single| single.slot));
-            late.extend(need.runs().iter().map(|series| series.slot));
+            late.extend(need.runs().iter().map(|held| held.slot));
             late.retain(|slot| self.held[*slot as usize].as_ref().is_some_and(|held| held.rest.is_none()));
             late.sort_unstable();
             late.dedup();
@@ -299,9 +300,12 @@ impl<K: PartialEq> OtherBookings<'_, K> {
 
 /// The held runs that may meet each of the booking's own runs, for each need. Empty if nothing is held in runs.
 struct NearbyRuns {
-    runs: usize,
+    /// How many runs the booking has.
+    own_runs: usize,
+    /// The run of each of the booking's spans.
     run_of: Vec<u32>,
-    series: Vec<Vec<HeldRun>>,
+    /// For each need, and in it for each own run.
+    held_runs: Vec<Vec<HeldRun>>,
 }
 
 impl NearbyRuns {
@@ -312,7 +316,7 @@ impl NearbyRuns {
         counts: impl Fn(u32) -> bool,
         steps: &mut Steps,
     ) -> Self {
-        let none = Self { runs: 0, run_of: Vec::new(), series: Vec::new() };
+        let none = Self { own_runs: 0, run_of: Vec::new(), held_runs: Vec::new() };
         if needs.clone().all(|need| need.runs().is_empty()) || !steps.take(spans.len()) {
             return none;
         }
@@ -321,20 +325,21 @@ impl NearbyRuns {
         if !steps.take(runs.len().saturating_mul(listed)) {
             return none;
         }
-        let mut series = Vec::with_capacity(needs.clone().count() * runs.len());
+        let mut held_runs = Vec::with_capacity(needs.clone().count() * runs.len());
         for need in needs {
             for run in &runs {
                 let low = -(need.reach + i64::from(buffers.before));
                 let high = i64::from(run.length) + i64::from(buffers.after) + i64::from(need.lead);
-                let near = |series: &&HeldRun| run.may_meet(series.run, low, high) && counts(series.slot);
-                series.push(need.runs().iter().filter(near).copied().collect());
+                let near = |held: &&HeldRun| run.may_meet(held.run, low, high) && counts(held.slot);
+                held_runs.push(need.runs().iter().filter(near).copied().collect());
             }
         }
-        Self { runs: runs.len(), run_of, series }
+        Self { own_runs: runs.len(), run_of, held_runs }
     }
 
-    fn series(&self, need: usize, span: usize) -> &[HeldRun] {
-        let run = self.run_of.get(span).map(|run| need * self.runs + *run as usize);
-        run.and_then(|index| self.series.get(index)).map_or(&[], Vec::as_slice)
+    /// The held runs of a need that may meet the run of this span.
+    fn held_runs(&self, need: usize, span: usize) -> &[HeldRun] {
+        let run = self.run_of.get(span).map(|run| need * self.own_runs + *run as usize);
+        run.and_then(|index| self.held_runs.get(index)).map_or(&[], Vec::as_slice)
     }
 }
