@@ -51,7 +51,7 @@ impl Grid {
         self.base + number * self.step
     }
 
-    /// The distance within which all moves are nearer than `shift`. `None` if there is no such move.
+    /// The distance that contains all moves nearer than `shift`. `None` if there is no such move.
     pub(crate) fn nearer(self, shift: i64) -> Option<i64> {
         Some(shift.abs() - self.step).filter(|within| *within >= 0)
     }
@@ -100,8 +100,8 @@ pub(crate) struct MovableSeries {
     pub(crate) is_cut: bool,
 }
 
-/// How one occurrence follows its moves as long as no clock change interferes: moved by `shift`, it begins at `from
-/// + shift`. Holds for shifts up to `last`.
+/// How one occurrence follows its moves as long as no clock change interferes: moved by `shift`,
+/// it begins at `from` plus `shift`. Holds for shifts up to `last`.
 struct SteadyMove {
     from: i64,
     length: i64,
