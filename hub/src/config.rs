@@ -35,9 +35,17 @@ pub struct Config {
     /// Address of /healthz, /readyz and /metrics.
     #[arg(long, env = "BELFRY_METRICS_LISTEN", default_value = "0.0.0.0:8081")]
     pub metrics_listen: SocketAddr,
-    /// Folder of the database. Only one hub may use it at a time.
+    /// Folder of the database. Only one hub may use it at a time. Not used with --database-url-file.
     #[arg(long, env = "BELFRY_DATA_DIR", default_value = "/var/lib/belfry")]
     pub data_dir: PathBuf,
+    /// File with the URL of a PostgreSQL database, 15 or newer, in place of a database in a folder:
+    /// `postgres://USER:PASSWORD@HOST/NAME?sslmode=verify-full&sslrootcert=FILE`. Several hubs may use it. Read again for each new
+    /// connection, so a rotated password needs no restart.
+    #[arg(long, env = "BELFRY_DATABASE_URL_FILE")]
+    pub database_url_file: Option<PathBuf>,
+    /// What this hub is called among the hubs of its database. Each must have a name of its own.
+    #[arg(long, env = "BELFRY_HUB_NAME", default_value = "hub")]
+    pub name: String,
     /// Audience that tokens for the hub are made for: `kubectl create token ACCOUNT --audience=belfry-hub`.
     #[arg(long, env = "BELFRY_AUDIENCE", default_value = "belfry-hub")]
     pub audience: String,

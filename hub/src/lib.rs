@@ -21,6 +21,7 @@ mod loops;
 mod memory;
 mod metrics;
 mod middleware;
+mod peers;
 mod reader_slots;
 mod reading;
 mod refusal;

@@ -101,6 +101,7 @@ pub(crate) async fn raw(database: &Database) -> AnyConnection {
     let url = match database {
         Database::Sqlite(path) => format!("sqlite://{}?mode=rwc", path.display()),
         Database::Postgres(url) => url.clone(),
+        Database::PostgresUrlFile(_) => unreachable!("tests have URLs"),
     };
     AnyConnection::connect(&url).await.unwrap()
 }
@@ -126,6 +127,13 @@ impl Bed {
 
     pub(crate) fn database(&self) -> Database {
         self.store.database.clone()
+    }
+
+    /// A hub of its own over the same database, which must be PostgreSQL's.
+    pub(crate) async fn another(&self) -> Self {
+        let store = Store { dir: tempfile::tempdir().unwrap(), database: self.database() };
+        let ledger = Ledger::open(self.database(), self.options.clone(), Arc::new(Plain)).await.unwrap();
+        Self { store, ledger, options: self.options.clone() }
     }
 
     pub(crate) async fn reopen(self) -> Self {

@@ -12,6 +12,7 @@ mod namespaces;
 mod objects;
 mod property;
 mod reading;
+mod replicas;
 mod reporting;
 mod storing;
 mod tenants;
