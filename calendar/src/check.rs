@@ -241,8 +241,8 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
             return i64::MAX;
         }
         let here = need.endless().iter().filter(|slot| self.is_counted(**slot, others));
-        let upto = here.filter_map(|slot| Some(self.held[*slot as usize].as_ref()?.upto));
-        upto.filter(|upto| *upto < others.until).min().unwrap_or(i64::MAX)
+        let held_until = here.filter_map(|slot| Some(self.held[*slot as usize].as_ref()?.held_until));
+        held_until.filter(|held_until| *held_until < others.until).min().unwrap_or(i64::MAX)
     }
 
     /// Whether it is proven that `booking` never clashes. It must not clash within the horizon.
@@ -261,7 +261,7 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         }
         let pattern = StartPattern::new(&booking.recurrence, booking.buffers, self.now);
         let never_meets = |held: &HeldBooking<K>| match &held.rest {
-            None => held.upto + i64::from(booking.buffers.before) <= others.until,
+            None => held.held_until + i64::from(booking.buffers.before) <= others.until,
             Some(rest) => pattern
                 .as_ref()
                 .zip(StartPattern::new(rest, held.buffers, self.now))

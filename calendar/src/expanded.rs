@@ -38,7 +38,7 @@ impl Expanded {
     /// bounds allow (2,000,000 steps, 250,000 occurrences, 5,000 runs, 40,000 runs over all needs together).
     pub fn for_booking<R>(booking: &Booking<R>, needs: usize, ahead: LookAhead) -> Self {
         let (most, mut steps) = (most_runs(needs), Steps::new(EXPANDING));
-        Self::in_room(Vec::new(), &booking.recurrence, booking.buffers, ahead, most, &mut steps)
+        Self::expand_into(Vec::new(), &booking.recurrence, booking.buffers, ahead, most, &mut steps)
     }
 
     /// Expands a booking as far as `ahead` asks, or as far as the bounds and steps allow.
@@ -48,11 +48,11 @@ impl Expanded {
         ahead: LookAhead,
         steps: &mut Steps,
     ) -> Self {
-        Self::in_room(Vec::new(), recurrence, buffers, ahead, MAX_RUNS, steps)
+        Self::expand_into(Vec::new(), recurrence, buffers, ahead, MAX_RUNS, steps)
     }
 
     /// The same into at most `most` runs. Reuses the memory of `spans`, which must be empty.
-    pub(crate) fn in_room(
+    pub(crate) fn expand_into(
         mut spans: Vec<Span>,
         recurrence: &Recurrence,
         buffers: Buffers,

@@ -14,7 +14,7 @@ use crate::expanded::LookAhead;
 use crate::free::{FreeTime, FreeTimes, Search, SearchExtent, stretch};
 use crate::moves::{Grid, MovableSeries};
 use crate::occupancy::Occupancy;
-use crate::spans::{Buffers, Run, Span};
+use crate::spans::{Buffers, EventRun, Span};
 use crate::steps::Steps;
 
 /// Steps for copying one event or run: it takes that much more memory and time than looking at one.
@@ -44,7 +44,7 @@ pub(crate) struct CopiedEvents<R> {
     capacity: u32,
     /// Only events that start after the first and before the second instant matter.
     reach: (i64, i64),
-    holds: Vec<(Run, Buffers, u32)>,
+    holds: Vec<(EventRun, Buffers, u32)>,
 }
 
 /// Whether to look for further free moves.
@@ -81,10 +81,10 @@ impl<R: Clone + Ord> FreeTimeQuery<R> {
         FreeTimes { times, looked }
     }
 
-    /// Calls `take` for each free move, the nearest first, with whether none of its events touches `off`.
+    /// Calls `take` for each free move, the nearest first, with whether none of its events touches `off_hours`.
     pub(crate) fn for_each_free_move(
         &self,
-        off: &[Span],
+        off_hours: &[Span],
         steps: &mut Steps,
         mut take: impl FnMut(&mut Steps, &MovableSeries, i64, bool) -> SearchControl,
     ) -> SearchExtent {
@@ -111,7 +111,7 @@ impl<R: Clone + Ord> FreeTimeQuery<R> {
                 return up_to(inner, true);
             }
             let mut inside = free.clone();
-            if !off.is_empty() && !series.remove_blocked(grid, &mut inside, off, steps) {
+            if !off_hours.is_empty() && !series.remove_blocked(grid, &mut inside, off_hours, steps) {
                 return up_to(inner, true);
             }
             let mut moves: Vec<i64> = free.iter().flat_map(|(first, last)| *first..=*last).collect();
@@ -203,41 +203,41 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         search: &Search,
         steps: &mut Steps,
     ) -> FreeTimes<FreeTime> {
-        let mut question = FreeTimeQuery::new(booking.clone(), *search, self.ahead(), steps);
+        let mut query = FreeTimeQuery::new(booking.clone(), *search, self.ahead(), steps);
         for name in &booking.needs {
-            self.copy(&mut question, key, name, steps);
+            self.copy(&mut query, key, name, steps);
         }
-        question.nearest(steps)
+        query.nearest(steps)
     }
 
     /// Copies what other keys than `key` hold of `name` into a search that needs it. False if the steps run out:
     /// then the search finds nothing.
-    pub fn copy(&self, question: &mut FreeTimeQuery<R>, key: &K, name: &R, steps: &mut Steps) -> bool {
-        let (Some(need), Some(series)) = (self.find(name), &question.series) else { return true };
-        let grid = Grid::new(&question.search, 0, question.booking.recurrence.is_all_day());
-        let ((before, after), window) = (question.margin(), series.window(grid.reach));
-        let low = window.start.max(question.ahead.now) - before - need.reach;
+    pub fn copy(&self, query: &mut FreeTimeQuery<R>, key: &K, name: &R, steps: &mut Steps) -> bool {
+        let (Some(need), Some(series)) = (self.find(name), &query.series) else { return true };
+        let grid = Grid::new(&query.search, 0, query.booking.recurrence.is_all_day());
+        let ((before, after), window) = (query.margin(), series.window(grid.reach));
+        let low = window.start.max(query.ahead.now) - before - need.reach;
         let high = window.end + after + i64::from(need.lead);
         let from = need.singles_started_by(low);
         let singles = &need.singles[from..];
         let singles = &singles[..singles.partition_point(|single| single.start() < high)];
-        if question.is_incomplete || !steps.take(STEPS_PER_COPY * singles.len() + need.runs().len()) {
-            question.is_incomplete = true;
+        if query.is_incomplete || !steps.take(STEPS_PER_COPY * singles.len() + need.runs().len()) {
+            query.is_incomplete = true;
             return false;
         }
         let near = need.runs().iter().filter(|series| series.run.first < high && series.run.last() > low);
         let near: Vec<_> = near.collect();
         if !steps.take(STEPS_PER_COPY * near.len()) {
-            question.is_incomplete = true;
+            query.is_incomplete = true;
             return false;
         }
         let own = self.slot(key);
-        let singles = singles.iter().map(|single| (Run::one(single.event()), single.slot));
+        let singles = singles.iter().map(|single| (EventRun::one(single.event()), single.slot));
         let all = singles.chain(near.into_iter().map(|series| (series.run, series.slot)));
         let holds = all
             .filter(|(_, slot)| Some(*slot) != own)
             .filter_map(|(run, slot)| Some((run, self.held[slot as usize].as_ref()?.buffers, slot)));
-        question.copies.push(CopiedEvents {
+        query.copies.push(CopiedEvents {
             name: name.clone(),
             capacity: need.capacity,
             reach: (low, high),

@@ -5,7 +5,7 @@
 use std::ops::Deref;
 use std::slice;
 
-use crate::spans::{Run, Span};
+use crate::spans::{EventRun, Span};
 
 /// A run with fewer events takes more memory than its events.
 pub(crate) const SHORT_RUN: u32 = 3;
@@ -79,7 +79,7 @@ impl Single {
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct HeldRun {
-    pub(crate) run: Run,
+    pub(crate) run: EventRun,
     pub(crate) slot: u32,
 }
 
@@ -108,7 +108,7 @@ impl<R> NeedIndex<R> {
         from + part.partition_point(|single| single.start() <= at)
     }
 
-    pub(crate) fn enter(&mut self, slot: u32, singles: &[Span], runs: &[Run]) {
+    pub(crate) fn enter(&mut self, slot: u32, singles: &[Span], runs: &[EventRun]) {
         if let ([event], []) = (singles, runs)
             && let Some(single) = Single::new(*event, slot)
         {
@@ -137,11 +137,11 @@ impl<R> NeedIndex<R> {
     fn push(&mut self, event: Span, slot: u32) {
         match Single::new(event, slot) {
             Some(single) => self.singles.push(single),
-            None => self.push_run(Run::one(event), slot),
+            None => self.push_run(EventRun::one(event), slot),
         }
     }
 
-    fn push_run(&mut self, run: Run, slot: u32) {
+    fn push_run(&mut self, run: EventRun, slot: u32) {
         self.repeated.get_or_insert_default().runs.push(HeldRun { run, slot });
     }
 }

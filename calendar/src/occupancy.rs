@@ -29,7 +29,7 @@ pub const HORIZON: SignedDuration = SignedDuration::from_hours(731 * 24);
 pub const MAX_HORIZON: SignedDuration = SignedDuration::from_hours(50 * 366 * 24);
 const NEVER_DUE: i64 = i64::MAX;
 /// The room for occurrences that is kept for the next expansion.
-const KEPT_ROOM: usize = 256;
+const KEPT_SPANS: usize = 256;
 
 /// The bookings that hold what they need.
 ///
@@ -40,7 +40,7 @@ pub struct Occupancy<K, R> {
     pub(crate) now: i64,
     horizon: i64,
     pub(crate) held: Vec<Option<HeldBooking<K>>>,
-    vacant: Vec<u32>,
+    vacant_slots: Vec<u32>,
     /// Finds the slot of a key in `held`.
     slots: HashIndex,
     pub(crate) needs: Vec<NeedIndex<R>>,
@@ -50,10 +50,10 @@ pub struct Occupancy<K, R> {
     /// The slots of bookings that must be expanded again, by day.
     due: BTreeMap<i64, Vec<u32>>,
     /// The slots of bookings that are not expanded as far as the horizon.
-    pub(crate) short: Vec<u32>,
+    pub(crate) uncovered: Vec<u32>,
     stagger: u32,
     /// Memory for the next expansion, so that most expansions allocate nothing.
-    room: Vec<Span>,
+    spare_spans: Vec<Span>,
 }
 
 /// A booking that the index holds.
@@ -65,7 +65,7 @@ pub(crate) struct HeldBooking<K> {
     /// What to expand again later. `None` if all of its events are held.
     pub(crate) rest: Option<Arc<Recurrence>>,
     /// All events that start before this are held. Without a rest: the end of the last event and its buffer.
-    pub(crate) upto: i64,
+    pub(crate) held_until: i64,
     /// The day on which it must be expanded again.
     due: i64,
 }
@@ -77,15 +77,15 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
             now: floor_second(now),
             horizon: horizon.clamp(SignedDuration::ZERO, MAX_HORIZON).as_secs(),
             held: Vec::new(),
-            vacant: Vec::new(),
+            vacant_slots: Vec::new(),
             slots: HashIndex::default(),
             needs: Vec::new(),
             vacant_needs: Vec::new(),
             by_name: HashIndex::default(),
             due: BTreeMap::new(),
-            short: Vec::new(),
+            uncovered: Vec::new(),
             stagger: 0,
-            room: Vec::new(),
+            spare_spans: Vec::new(),
         }
     }
 
@@ -102,7 +102,7 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         let before = self.slot(&key);
         let own = self.expand(booking);
         self.hold(key, before, booking, needs, &own);
-        self.keep_room(own);
+        self.keep_spare_spans(own);
     }
 
     /// How far to expand the next booking before it is inserted ([`Expanded::for_booking`]).
@@ -136,7 +136,7 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         } else {
             self.release_needs(&needs);
         }
-        self.keep_room(own);
+        self.keep_spare_spans(own);
         clashes
     }
 
@@ -148,7 +148,7 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
             self.clear_slot(slot, &held);
             self.release_needs(&held.needs);
         }
-        self.vacant.push(slot);
+        self.vacant_slots.push(slot);
         true
     }
 
@@ -202,16 +202,17 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         let Some(recurrence) = held.rest.clone() else { return HeldBooking { due: NEVER_DUE, ..held } };
         let ahead = LookAhead { until: self.expand_until(), now: self.now };
         let (most, mut own_steps) = (most_runs(held.needs.len()), Steps::new(EXPANDING));
-        let own = Expanded::in_room(Vec::new(), &recurrence, held.buffers, ahead, most, &mut own_steps);
+        let own = Expanded::expand_into(Vec::new(), &recurrence, held.buffers, ahead, most, &mut own_steps);
         steps.take((EXPANDING - own_steps.left()) as usize);
-        let (rest, upto, due) = self.fill_slot(slot, &held.needs, held.buffers, &recurrence, &own, held.due);
-        HeldBooking { rest, upto, due, ..held }
+        let (rest, held_until, due) =
+            self.fill_slot(slot, &held.needs, held.buffers, &recurrence, &own, held.due);
+        HeldBooking { rest, held_until, due, ..held }
     }
 
     /// Whether everything is held up to the horizon.
     pub(crate) fn is_covered(&self) -> bool {
         let today = self.now.div_euclid(DAY);
-        self.short.is_empty() && self.due.first_key_value().is_none_or(|(day, _)| *day > today)
+        self.uncovered.is_empty() && self.due.first_key_value().is_none_or(|(day, _)| *day > today)
     }
 
     /// The instant for which the answers hold.
@@ -295,16 +296,16 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
 
     /// Expands a booking before it is held.
     fn expand(&mut self, booking: &Booking<R>) -> Expanded {
-        let (room, ahead) =
-            (mem::take(&mut self.room), LookAhead { until: self.expand_until(), now: self.now });
+        let (spare_spans, ahead) =
+            (mem::take(&mut self.spare_spans), LookAhead { until: self.expand_until(), now: self.now });
         let (most, mut steps) = (most_runs(booking.needs.len()), Steps::new(EXPANDING));
-        Expanded::in_room(room, &booking.recurrence, booking.buffers, ahead, most, &mut steps)
+        Expanded::expand_into(spare_spans, &booking.recurrence, booking.buffers, ahead, most, &mut steps)
     }
 
-    fn keep_room(&mut self, own: Expanded) {
-        self.room = own.spans;
-        self.room.clear();
-        self.room.shrink_to(KEPT_ROOM);
+    fn keep_spare_spans(&mut self, own: Expanded) {
+        self.spare_spans = own.spans;
+        self.spare_spans.clear();
+        self.spare_spans.shrink_to(KEPT_SPANS);
     }
 
     fn hold(
@@ -315,17 +316,18 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         needs: NeedNumbers,
         own: &Expanded,
     ) {
-        let slot = before.or_else(|| self.vacant.pop()).unwrap_or(self.held.len() as u32);
+        let slot = before.or_else(|| self.vacant_slots.pop()).unwrap_or(self.held.len() as u32);
         let held = before.and_then(|slot| self.held[slot as usize].take());
         if let Some(held) = &held {
             self.clear_slot(slot, held);
         }
         let due = held.as_ref().map_or(NEVER_DUE, |held| held.due);
-        let (rest, upto, due) = self.fill_slot(slot, &needs, booking.buffers, &booking.recurrence, own, due);
+        let (rest, held_until, due) =
+            self.fill_slot(slot, &needs, booking.buffers, &booking.recurrence, own, due);
         if before.is_none() {
             self.slots.insert(&key, slot);
         }
-        let now_held = Some(HeldBooking { key, needs, buffers: booking.buffers, rest, upto, due });
+        let now_held = Some(HeldBooking { key, needs, buffers: booking.buffers, rest, held_until, due });
         match self.held.get_mut(slot as usize) {
             Some(entry) => *entry = now_held,
             None => self.held.push(now_held),
@@ -348,11 +350,11 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
     ) -> (Option<Arc<Recurrence>>, i64, i64) {
         let end = own.end(buffers).unwrap_or(self.now);
         let rest = (own.covered < i64::MAX).then(|| Arc::clone(recurrence));
-        let upto = own.covered.min(if rest.is_some() { i64::MAX } else { end });
-        if upto < self.until() && rest.is_some() {
-            self.short.push(slot);
+        let held_until = own.covered.min(if rest.is_some() { i64::MAX } else { end });
+        if held_until < self.until() && rest.is_some() {
+            self.uncovered.push(slot);
         }
-        let due = if rest.is_some() { upto - self.horizon } else { end + DAY };
+        let due = if rest.is_some() { held_until - self.horizon } else { end + DAY };
         // Tomorrow at the earliest, so a booking that never reaches the horizon is expanded once a day.
         let due = due.div_euclid(DAY).max(self.now.div_euclid(DAY) + 1);
         if due != was_due {
@@ -372,18 +374,18 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
             }
             need.enter(slot, singles, &found);
         }
-        (rest, upto, due)
+        (rest, held_until, due)
     }
 
     /// Removes the events of a booking.
     fn clear_slot(&mut self, slot: u32, held: &HeldBooking<K>) {
-        self.short.retain(|other| *other != slot);
+        self.uncovered.retain(|other| *other != slot);
         for number in held.needs.iter() {
             let need = &mut self.needs[*number as usize];
             need.singles.retain(|single| single.slot != slot);
             if let Some(repeated) = &mut need.repeated {
                 repeated.endless.retain(|other| *other != slot);
-                repeated.runs.retain(|series| series.slot != slot);
+                repeated.runs.retain(|held| held.slot != slot);
             }
         }
     }

@@ -37,7 +37,7 @@ impl Buffers {
 
 /// Events of the same length, each `step` seconds after the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Run {
+pub(crate) struct EventRun {
     pub(crate) first: i64,
     /// 0 for a run of one event.
     pub(crate) step: u32,
@@ -45,7 +45,7 @@ pub(crate) struct Run {
     pub(crate) length: u32,
 }
 
-impl Run {
+impl EventRun {
     /// A run of one event.
     pub(crate) fn one(event: Span) -> Self {
         Self { first: event.start, step: 0, count: 1, length: event.length() as u32 }
@@ -93,12 +93,12 @@ pub(crate) fn gcd(a: i64, b: i64) -> i64 {
 }
 
 /// The runs of `spans`, and for each span the index of its run. The spans must be in order, with different starts.
-pub(crate) fn runs(spans: &[Span]) -> (Vec<Run>, Vec<u32>) {
+pub(crate) fn runs(spans: &[Span]) -> (Vec<EventRun>, Vec<u32>) {
     if let [only] = spans {
-        return (vec![Run::one(*only)], vec![0]);
+        return (vec![EventRun::one(*only)], vec![0]);
     }
     let step = steps(spans).min_by_key(|step| (count(spans, *step), *step)).unwrap_or(0);
-    let mut runs: Vec<Run> = Vec::new();
+    let mut runs: Vec<EventRun> = Vec::new();
     let mut run_of = Vec::with_capacity(spans.len());
     each(spans, step, |index, before| {
         let run = before.map_or(runs.len() as u32, |before| run_of[before]);
@@ -106,7 +106,7 @@ pub(crate) fn runs(spans: &[Span]) -> (Vec<Run>, Vec<u32>) {
             run.count += 1;
             run.step = step as u32;
         } else {
-            runs.push(Run::one(spans[index]));
+            runs.push(EventRun::one(spans[index]));
         }
         run_of.push(run);
     });
@@ -149,7 +149,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn all(runs: &[Run]) -> Vec<Span> {
+    fn all(runs: &[EventRun]) -> Vec<Span> {
         let mut spans: Vec<Span> =
             runs.iter().flat_map(|run| run.starting_within(i64::MIN / 4, i64::MAX / 4)).collect();
         spans.sort_unstable();
@@ -190,7 +190,7 @@ mod tests {
         ) {
             let run = |(first, step, count): (i64, u32, u32)| {
                 let count = if step == 0 { 1 } else { count };
-                Run { first, step, count, length: 1 }
+                EventRun { first, step, count, length: 1 }
             };
             let (a, b) = (run(a), run(b));
             let meets = all(&[a]).iter().any(|a| {

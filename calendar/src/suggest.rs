@@ -141,11 +141,11 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         ranking: &dyn Ranking,
         steps: &mut Steps,
     ) -> FreeTimes<Candidate> {
-        let mut question = FreeTimeQuery::new(booking.clone(), *search, self.ahead(), steps);
-        for name in question.names(people) {
-            self.copy(&mut question, key, &name, steps);
+        let mut query = FreeTimeQuery::new(booking.clone(), *search, self.ahead(), steps);
+        for name in query.names(people) {
+            self.copy(&mut query, key, &name, steps);
         }
-        question.suggest(people, ranking, steps)
+        query.suggest(people, ranking, steps)
     }
 }
 
@@ -169,7 +169,7 @@ impl<R: Clone + Ord + Hash> FreeTimeQuery<R> {
         let Some(hours) = HoursAndBreaks::new(self, people, steps) else { return nothing };
         let (mut inside, mut outside) = (Vec::new(), Vec::new());
         let mut events = Vec::new();
-        let looked = self.for_each_free_move(&hours.off, steps, |steps, series, shift, is_inside| {
+        let looked = self.for_each_free_move(&hours.off_hours, steps, |steps, series, shift, is_inside| {
             let list = if is_inside { &mut inside } else { &mut outside };
             if list.len() == CONSIDERED {
                 return SearchControl::Continue;
@@ -201,7 +201,7 @@ struct HoursAndBreaks {
     /// The working time of people with the same hours, in order and apart, and how many they are.
     days: Vec<(Vec<Span>, usize)>,
     /// The time outside the hours that all share. An event that is not completely within those hours touches it.
-    off: Vec<Span>,
+    off_hours: Vec<Span>,
     /// How many people have another event shortly before an event that begins at an instant.
     before: OverlapCounts,
     /// How many people have another event shortly after an event that ends at an instant.
@@ -210,12 +210,12 @@ struct HoursAndBreaks {
 
 impl HoursAndBreaks {
     fn new<R: Clone + Ord + Hash>(
-        question: &FreeTimeQuery<R>,
+        query: &FreeTimeQuery<R>,
         people: &BTreeMap<R, WorkingHours>,
         steps: &mut Steps,
     ) -> Option<Self> {
-        let series = question.series.as_ref()?;
-        let window = series.window(question.search.reach.as_secs().max(0));
+        let series = query.series.as_ref()?;
+        let window = series.window(query.search.reach.as_secs().max(0));
         let mut alike: Vec<(&WorkingHours, usize)> = Vec::new();
         for hours in people.values() {
             match alike.iter_mut().find(|(other, _)| *other == hours) {
@@ -232,9 +232,8 @@ impl HoursAndBreaks {
         }
         let near = BREAK.as_secs();
         let (mut before, mut after) = (Vec::new(), Vec::new());
-        for copied in question.copies.iter().filter(|copied| people.contains_key(&copied.name)) {
-            let mut events: Vec<Span> =
-                copied.events(question.ahead, steps)?.map(|held| held.event).collect();
+        for copied in query.copies.iter().filter(|copied| people.contains_key(&copied.name)) {
+            let mut events: Vec<Span> = copied.events(query.ahead, steps)?.map(|held| held.event).collect();
             let mut ends = events.clone();
             for event in &mut events {
                 *event = Span { start: event.start + 1, end: event.end + near };
@@ -247,10 +246,10 @@ impl HoursAndBreaks {
             before.append(&mut events);
             after.append(&mut ends);
         }
-        let off = all.map_or_else(Vec::new, |all| gaps(&all));
+        let off_hours = all.map_or_else(Vec::new, |all| gaps(&all));
         (steps.left() > 0).then(|| Self {
             days,
-            off,
+            off_hours,
             before: OverlapCounts::new(&before),
             after: OverlapCounts::new(&after),
         })
@@ -267,7 +266,7 @@ impl HoursAndBreaks {
     }
 
     fn back_to_back(&self, events: &[Span]) -> usize {
-        events.iter().map(|event| self.before.at(event.start) + self.after.at(event.end)).sum()
+        events.iter().map(|event| self.before.count_at(event.start) + self.after.count_at(event.end)).sum()
     }
 }
 
@@ -287,7 +286,7 @@ impl OverlapCounts {
         Self(counts.collect())
     }
 
-    fn at(&self, instant: i64) -> usize {
+    fn count_at(&self, instant: i64) -> usize {
         let next = self.0.partition_point(|(at, _)| *at <= instant);
         next.checked_sub(1).map_or(0, |last| self.0[last].1)
     }

@@ -16,7 +16,7 @@ mod event_plan;
 mod exceptions;
 mod planning;
 
-use event_plan::{EventPlan, OverrideEvent, TimeForm, WrittenTime};
+use event_plan::{EventPlan, IcalTimeForm, OverrideEvent, WrittenTime};
 
 /// The written calendar.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub fn write(series: &[Series], stamp: Timestamp) -> Export {
     lines.raw("PRODID", "-//Belfry//belfry schedule export//EN");
     lines.raw("CALSCALE", "GREGORIAN");
     let mut zones: BTreeMap<&str, (&TimeZone, Timestamp, Option<Timestamp>)> = BTreeMap::new();
-    for plan in plans.iter().flatten().filter(|plan| matches!(plan.form, TimeForm::Local)) {
+    for plan in plans.iter().flatten().filter(|plan| matches!(plan.form, IcalTimeForm::Local)) {
         let (from, until) = plan.span;
         let known = zones.entry(&plan.zone).or_insert((&plan.tz, from, until));
         known.1 = known.1.min(from);
@@ -100,7 +100,7 @@ fn write_event(lines: &mut LineWriter, uid: &str, series: &Series, plan: &EventP
     if let Some(name) = &series.name {
         lines.text("X-BELFRY-NAME", name);
     }
-    if plan.form == TimeForm::Day || (plan.form == TimeForm::Utc && plan.zone != "UTC") {
+    if plan.form == IcalTimeForm::Day || (plan.form == IcalTimeForm::Utc && plan.zone != "UTC") {
         lines.text("X-BELFRY-TIMEZONE", &plan.zone);
     }
     if let Some(dst) = policy::write_policy(series.spec.dst) {

@@ -15,7 +15,7 @@ pub(super) const MAX_WRITTEN: usize = 2_000;
 
 /// The form of an event's times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum TimeForm {
+pub(super) enum IcalTimeForm {
     Day,
     Utc,
     Local,
@@ -40,7 +40,7 @@ pub(in crate::ical) struct OverrideEvent {
 
 /// One series, ready to be written.
 pub(in crate::ical) struct EventPlan {
-    pub(super) form: TimeForm,
+    pub(super) form: IcalTimeForm,
     pub(super) zone: String,
     pub(super) tz: TimeZone,
     pub(super) start: WrittenTime,
@@ -68,13 +68,13 @@ impl EventPlan {
         let mut rule = rule.clone();
         let high = |local: i64| plain.zone.resolve(local).high;
         rule.end = match (rule.end, self.form) {
-            (End::Until(Until::Local(local)), TimeForm::Day) => {
+            (End::Until(Until::Local(local)), IcalTimeForm::Day) => {
                 End::Until(Until::Date(local.div_euclid(DAY) as i32))
             }
-            (End::Until(Until::Utc(at)), TimeForm::Day) => {
+            (End::Until(Until::Utc(at)), IcalTimeForm::Day) => {
                 End::Until(Until::Date(plain.zone.local_of(at).div_euclid(DAY) as i32))
             }
-            (End::Until(Until::Date(day)), TimeForm::Utc | TimeForm::Local) => {
+            (End::Until(Until::Date(day)), IcalTimeForm::Utc | IcalTimeForm::Local) => {
                 End::Until(Until::Utc(high(i64::from(day) * DAY + DAY - 1)))
             }
             (End::Until(Until::Local(local)), _) => End::Until(Until::Utc(high(local))),
@@ -86,9 +86,9 @@ impl EventPlan {
     /// A local time in the event's form.
     pub(super) fn written_time(&self, plain: &Recurrence, local: DateTime) -> WrittenTime {
         match self.form {
-            TimeForm::Day => WrittenTime::Day(local.date()),
-            TimeForm::Local => WrittenTime::Local(local),
-            TimeForm::Utc => {
+            IcalTimeForm::Day => WrittenTime::Day(local.date()),
+            IcalTimeForm::Local => WrittenTime::Local(local),
+            IcalTimeForm::Utc => {
                 let resolved = plain.zone.resolve(local_seconds(local));
                 // A time that does not exist is moved later, not earlier (RFC 5545, section 3.3.5).
                 WrittenTime::Utc(timestamp(resolved.first.map_or(resolved.high, |moment| moment.at)))
@@ -99,9 +99,9 @@ impl EventPlan {
     /// An occurrence by its name, or by its instant if the name belongs to another occurrence.
     pub(super) fn named_time(&self, it: &Occurrence) -> WrittenTime {
         match self.form {
-            TimeForm::Day => WrittenTime::Day(it.local_start.date()),
-            TimeForm::Local if !it.repeated => WrittenTime::Local(it.local_start),
-            TimeForm::Local | TimeForm::Utc => WrittenTime::Utc(it.start),
+            IcalTimeForm::Day => WrittenTime::Day(it.local_start.date()),
+            IcalTimeForm::Local if !it.repeated => WrittenTime::Local(it.local_start),
+            IcalTimeForm::Local | IcalTimeForm::Utc => WrittenTime::Utc(it.start),
         }
     }
 

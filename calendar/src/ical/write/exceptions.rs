@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use jiff::civil::DateTime;
 use jiff::{SignedDuration, Timestamp};
 
-use super::event_plan::{EventPlan, MAX_WRITTEN, TimeForm, WrittenTime};
+use super::event_plan::{EventPlan, IcalTimeForm, MAX_WRITTEN, WrittenTime};
 use crate::days::DAY;
 use crate::occurrences::Occurrence;
 use crate::recurrence::Recurrence;
@@ -132,13 +132,13 @@ impl EventPlan {
             let starts = |list: &[Occurrence]| list.iter().map(|it| it.start).collect::<BTreeSet<_>>();
             let (of_theirs, of_ours) = (starts(&theirs), starts(&ours));
             more.extend(ours.iter().filter(|it| !of_theirs.contains(&it.start)).map(|it| match self.form {
-                TimeForm::Day => WrittenTime::Day(it.local_start.date()),
+                IcalTimeForm::Day => WrittenTime::Day(it.local_start.date()),
                 _ => WrittenTime::Utc(it.start),
             }));
             for it in theirs.iter().filter(|it| !of_ours.contains(&it.start)) {
                 less.insert(self.named_time(it));
                 // Readers that compare instants don't find a local time that does not exist.
-                if self.form == TimeForm::Local && it.is_shifted(&self.tz) {
+                if self.form == IcalTimeForm::Local && it.is_shifted(&self.tz) {
                     less.insert(WrittenTime::Utc(it.start));
                 }
             }

@@ -8,7 +8,7 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-use super::event_plan::{EventPlan, MAX_WRITTEN, OverrideEvent, TimeForm, WrittenTime};
+use super::event_plan::{EventPlan, IcalTimeForm, MAX_WRITTEN, OverrideEvent, WrittenTime};
 use crate::days::DAY;
 use crate::ical::Series;
 use crate::ical::instants::MAX_SHARING_STEPS;
@@ -55,7 +55,7 @@ impl EventPlan {
         let (start, skipped) = plan.written_start(spec, &usual);
         plan.start = plan.written_time(&usual, start);
         plan.rules = rules.iter().map(|rule| plan.rule_text(&usual, rule)).collect();
-        if plan.form == TimeForm::Local && rules.iter().any(|rule| rule.frequency().is_sub_daily()) {
+        if plan.form == IcalTimeForm::Local && rules.iter().any(|rule| rule.frequency().is_sub_daily()) {
             plan.remark(
                 "rules shorter than DAILY count in real time here; others may count on the local clock",
             );
@@ -103,7 +103,7 @@ impl EventPlan {
         let Ok(by_rules) = Recurrence::new(&rules) else { return (start, true) };
         let Some(first) = by_rules.all().next().filter(|first| !first.repeated) else { return (start, true) };
         let text = match self.form {
-            TimeForm::Day => first.local_start.date().to_string(),
+            IcalTimeForm::Day => first.local_start.date().to_string(),
             _ => first.local_start.to_string(),
         };
         // Moving the start must not move an exception either.
@@ -200,7 +200,7 @@ impl EventPlan {
         }
         let local = zoned(found.start);
         let is_first = self.tz.to_timestamp(local).is_ok_and(|at| at == found.start);
-        let local = (self.form == TimeForm::Local && is_first).then_some(WrittenTime::Local(local));
+        let local = (self.form == IcalTimeForm::Local && is_first).then_some(WrittenTime::Local(local));
         (local.unwrap_or(WrittenTime::Utc(found.start)), (0, seen.end.duration_since(found.start)))
     }
 
@@ -234,9 +234,9 @@ fn occurrence_at(recurrence: &Recurrence, found: &Occurrence, steps: &mut Steps)
 
 /// Dates for all-day events. UTC if that is the zone, or if all rules count in real time without BY-parts: with a
 /// TZID, other readers would count them on its clock. Otherwise local times.
-fn time_form(spec: &RecurrenceSpec, full: &Recurrence) -> Result<TimeForm, String> {
+fn time_form(spec: &RecurrenceSpec, full: &Recurrence) -> Result<IcalTimeForm, String> {
     if full.is_all_day() {
-        return Ok(TimeForm::Day);
+        return Ok(IcalTimeForm::Day);
     }
     let rules = spec.rule.iter().chain(&spec.more_rules).chain(&spec.except_rules);
     let rules: Vec<RecurrenceRule> =
@@ -244,7 +244,7 @@ fn time_form(spec: &RecurrenceSpec, full: &Recurrence) -> Result<TimeForm, Strin
     let is_plain = |rule: &RecurrenceRule| rule.frequency().is_sub_daily() && rule.has_no_by_parts();
     let is_real = !rules.is_empty() && rules.iter().all(is_plain);
     let is_utc = matches!(full.time_zone(), "UTC" | "Etc/UTC") || is_real;
-    Ok(if is_utc { TimeForm::Utc } else { TimeForm::Local })
+    Ok(if is_utc { IcalTimeForm::Utc } else { IcalTimeForm::Local })
 }
 
 fn length(spec: &RecurrenceSpec, full: &Recurrence) -> (i64, SignedDuration) {
