@@ -34,6 +34,6 @@ mod tls;
 mod wait;
 
 pub use chance::Chance;
-pub use config::{Config, LogFormat};
+pub use config::{Command, Config, LogFormat};
 pub use refusal::Refusal;
 pub use startup::{Hub, Start};

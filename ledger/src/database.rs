@@ -76,12 +76,15 @@ pub(crate) async fn open_writer(path: &Path, check: bool) -> Result<Conn, Error>
     Ok(Conn::Sqlite(conn))
 }
 
-async fn run_migrations(conn: &mut SqliteConnection) -> Result<(), Error> {
-    let found: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *conn).await?;
+/// The version of the schema, which must not be newer than this program.
+pub(crate) async fn check_version(conn: &mut SqliteConnection) -> Result<i64, Error> {
+    let found: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(conn).await?;
     let known = MIGRATIONS.len() as i64;
-    if found > known {
-        return Err(Error::TooNew { found, known });
-    }
+    if found > known { Err(Error::TooNew { found, known }) } else { Ok(found) }
+}
+
+async fn run_migrations(conn: &mut SqliteConnection) -> Result<(), Error> {
+    let found = check_version(conn).await?;
     for (version, migration) in MIGRATIONS.into_iter().enumerate().skip(found as usize) {
         raw_sql("BEGIN IMMEDIATE").execute(&mut *conn).await?;
         raw_sql(migration).execute(&mut *conn).await?;

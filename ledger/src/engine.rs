@@ -267,7 +267,7 @@ impl<'q> Scalar<'q> {
 
 /// Text as PostgreSQL takes it: it has no NUL, neither as a character nor in what it reads as JSON. It becomes U+FFFD, the
 /// replacement character.
-fn storable(text: Cow<'_, str>) -> Cow<'_, str> {
+pub(crate) fn storable(text: Cow<'_, str>) -> Cow<'_, str> {
     if text.contains('\0') || text.contains("\\u0000") { without_nul(&text).into() } else { text }
 }
 

@@ -45,6 +45,7 @@ mod status;
 mod stories;
 mod texts;
 mod totals;
+mod transfer;
 mod types;
 mod undelivered;
 mod workers;
@@ -54,6 +55,7 @@ pub use claim::RawClaimed;
 pub use error::Error;
 pub use namespaces::NamespaceIdentity;
 pub use replicas::Peer;
+pub use transfer::{Copied, back_up, copy, restore};
 pub use types::{
     Database, Options, PartitionRef, Pruned, Render, Rendered, Signal, SourceRef, Totals, WorkerView,
     WriterMetrics,

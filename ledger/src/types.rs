@@ -24,6 +24,21 @@ pub enum Database {
     PostgresUrlFile(PathBuf),
 }
 
+impl std::str::FromStr for Database {
+    type Err = std::convert::Infallible;
+
+    /// `postgres://...`, `@FILE` for a file with such a URL, or else the path of a file of SQLite.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text.strip_prefix('@') {
+            Some(file) => Self::PostgresUrlFile(file.into()),
+            None if text.starts_with("postgres://") || text.starts_with("postgresql://") => {
+                Self::Postgres(text.to_owned())
+            }
+            None => Self::Sqlite(text.into()),
+        })
+    }
+}
+
 impl Database {
     /// The URL of a database of PostgreSQL; `None` for SQLite.
     pub(crate) fn url(&self) -> Result<Option<String>, Error> {

@@ -16,4 +16,5 @@ mod replicas;
 mod reporting;
 mod storing;
 mod tenants;
+mod transfer;
 mod workers;
