@@ -7,7 +7,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use calendar::ical::{self, Event, Import, Made, Options, Remark, Series};
+use calendar::ical::{self, Import, ImportResult, ImportedEvent, ReadOptions, Remark, Series};
 use serde_json::{Value, json};
 
 use super::manifest::manifest;
@@ -47,7 +47,7 @@ pub(crate) struct Flags {
 
 /// What became of one event.
 struct Outcome<'a> {
-    event: &'a Event,
+    event: &'a ImportedEvent,
     /// The object's name, if there is one.
     object: Option<String>,
     remarks: Vec<Remark>,
@@ -60,7 +60,7 @@ pub(crate) fn run(flags: &Flags, namespace: Option<&str>) -> anyhow::Result<bool
     check(flags)?;
     let bytes = read(&flags.file)?;
     let options =
-        Options { time_zone: flags.time_zone.clone(), location_is_resource: flags.location_is_resource };
+        ReadOptions { time_zone: flags.time_zone.clone(), location_is_resource: flags.location_is_resource };
     let import = ical::read(&bytes, &options);
     if import.events.is_empty() {
         report(flags, &import, &[]).context("writing the report")?;
@@ -117,10 +117,12 @@ fn taken<'a>(flags: &Flags, namespace: Option<&str>, import: &'a Import) -> (Str
     let (mut text, mut outcomes) = (String::new(), Vec::new());
     for event in &import.events {
         let mut outcome = Outcome { event, object: None, remarks: Vec::new(), why: None };
-        match &event.made {
-            Made::LeftOut(why) => outcome.why = Some((false, Remark { line: event.line, text: why.clone() })),
-            Made::Refused(why) => outcome.why = Some((true, why.clone())),
-            Made::Taken(series) => {
+        match &event.result {
+            ImportResult::LeftOut(why) => {
+                outcome.why = Some((false, Remark { line: event.line, text: why.clone() }))
+            }
+            ImportResult::Refused(why) => outcome.why = Some((true, why.clone())),
+            ImportResult::Taken(series) => {
                 outcome.remarks.clone_from(&series.remarks);
                 let name = names.name(series.name.as_deref(), &series.title, &series.uid);
                 match one(flags, namespace, series, &name, event.line, &mut outcome.remarks) {
@@ -216,7 +218,7 @@ impl Outcome<'_> {
     }
 
     fn text(&self, file: &str) -> Vec<String> {
-        let Event { line, title, .. } = self.event;
+        let ImportedEvent { line, title, .. } = self.event;
         let what = self.object.as_deref().map_or(String::new(), |name| format!(" as {name}"));
         let title = title.as_deref().unwrap_or("(no title)");
         let mut lines = vec![format!("{file}:{line}: {}{what}: {title:?}", self.word())];
@@ -228,7 +230,7 @@ impl Outcome<'_> {
 
     fn json(&self, file: &str) -> Value {
         let remark = |it: &Remark| json!({"line": it.line, "text": it.text});
-        let Event { line, uid, title, .. } = self.event;
+        let ImportedEvent { line, uid, title, .. } = self.event;
         let mut value =
             json!({"file": file, "line": line, "uid": uid, "title": title, "outcome": self.word()});
         if let Some(name) = &self.object {
