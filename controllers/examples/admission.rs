@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use controllers::admission::{Admission, Question};
 use controllers::children::Settings;
+use controllers::context::Context;
 use controllers::guarded::Guarded;
 use controllers::hub::Hub;
 use controllers::metrics::Metrics;
-use controllers::world::World;
 use crds::{BookableResource, Schedule};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -36,22 +36,22 @@ fn now() -> Timestamp {
 }
 
 fn main() -> Result<(), Fault> {
-    let world = Arc::new(world()?);
+    let context = Arc::new(context()?);
     let hall = json!({
         "apiVersion": "belfry.dev/v1alpha1", "kind": "BookableResource",
         "metadata": {"name": "hall", "namespace": "rooms", "uid": uid(u64::MAX), "generation": 1},
         "spec": {"capacity": 10_000, "sharedWith": ["*"]},
     });
-    world.resources.insert(serde_json::from_value::<Guarded<BookableResource>>(hall)?);
+    context.resources.insert(serde_json::from_value::<Guarded<BookableResource>>(hall)?);
     let begin = resident()?;
     let objects: Vec<Guarded<Schedule>> =
         (0..SCHEDULES).map(|n| serde_json::from_value(schedule(n, n))).collect::<Result<_, _>>()?;
     let read = resident()?;
     let start = Instant::now();
     for object in objects {
-        world.schedules.insert(object);
+        context.schedules.insert(object);
     }
-    let looked_at = world.conflicts.settle(now());
+    let looked_at = context.conflicts.recheck(now());
     let built = start.elapsed();
     let held = resident()?;
     let each = |bytes: f64| bytes / SCHEDULES as f64 / 1000.0;
@@ -62,17 +62,21 @@ fn main() -> Result<(), Fault> {
         each(held - read),
         built.as_secs_f64()
     );
-    let admission = Admission::new(Arc::clone(&world), Metrics::new());
+    let admission = Admission::new(Arc::clone(&context), Metrics::new());
     // Beside the rooms' last hours, and in the middle of others'.
-    let (let_in, refused) = ask(&world, &admission, true)?;
+    let (let_in, refused) = ask(&context, &admission, true)?;
     println!("a create that is let in, and held before the next one: {}", shown(let_in, refused.len()));
-    let (let_in, refused) = ask(&world, &admission, false)?;
+    let (let_in, refused) = ask(&context, &admission, false)?;
     println!("a create that is refused with three free times: {}", shown(refused, let_in.len()));
     Ok(())
 }
 
 /// Asks for creates at times that are free, or not; how long each took that was let in, and each that was refused.
-fn ask(world: &World, admission: &Admission, free: bool) -> Result<(Vec<Duration>, Vec<Duration>), Fault> {
+fn ask(
+    context: &Context,
+    admission: &Admission,
+    free: bool,
+) -> Result<(Vec<Duration>, Vec<Duration>), Fault> {
     let (mut let_in, mut refused) = (Vec::new(), Vec::new());
     for n in 0..ASKED {
         // A hundred more rooms, or those that are there.
@@ -88,7 +92,7 @@ fn ask(world: &World, admission: &Admission, free: bool) -> Result<(Vec<Duration
         drop(bytes);
         if allowed {
             let_in.push(took);
-            world.schedules.insert(serde_json::from_value(object)?);
+            context.schedules.insert(serde_json::from_value(object)?);
         } else {
             refused.push(took);
         }
@@ -134,7 +138,7 @@ fn review(object: &Value) -> Value {
     })
 }
 
-fn world() -> Result<World, Fault> {
+fn context() -> Result<Context, Fault> {
     rustls::crypto::ring::default_provider()
         .install_default()
         .map_err(|_| "another TLS provider is there")?;
@@ -159,7 +163,7 @@ fn world() -> Result<World, Fault> {
         memory_limit: "none".to_owned(),
         log: "none".to_owned(),
     };
-    Ok(World::new(1, Hub::new(hub, Metrics::new()), settings, calendar::HORIZON, now))
+    Ok(Context::new(1, Hub::new(hub, Metrics::new()), settings, calendar::HORIZON, now))
 }
 
 fn shown(mut times: Vec<Duration>, others: usize) -> String {

@@ -74,6 +74,6 @@ async fn main() {
     let (after, most) = (memory("VmRSS"), memory("VmHWM"));
     println!(
         "{} objects of 255 KiB annotations: {before} MiB before, {after} MiB after, {most} MiB at most (a page of the listing is in it twice)",
-        cache.of("payments").len()
+        cache.in_namespace("payments").len()
     );
 }

@@ -20,9 +20,9 @@ use serde_json::{Value, json};
 
 use crate::conditions::reasons::{CONFLICTING, INVALID_SPEC, REF_NOT_PERMITTED, UNREADABLE};
 use crate::conflicts::{Slot, not_permitted};
+use crate::context::Context;
 use crate::metrics::Metrics;
 use crate::validate::{self, Invalid, ValidResource, ValidSchedule, guarded};
-use crate::world::World;
 
 /// The longest spec, bytes; the schema's bounds allow for half of it.
 pub const MAX_SPEC: usize = 512 << 10;
@@ -35,7 +35,7 @@ const MAX_MESSAGE: usize = 4_096;
 
 /// Answers the API server.
 pub struct Admission {
-    world: Arc<World>,
+    context: Arc<Context>,
     metrics: Metrics,
 }
 
@@ -45,12 +45,12 @@ pub struct Question {
     uid: String,
     kind: &'static str,
     namespace: String,
-    news: Option<News>,
+    news: Option<ChangedSpec>,
 }
 
 /// A spec that may not have been there before.
 #[derive(Debug)]
-struct News {
+struct ChangedSpec {
     metadata: ObjectMeta,
     spec: Box<str>,
     before: Option<Box<str>>,
@@ -88,9 +88,9 @@ impl From<Invalid> for Verdict {
 }
 
 impl Admission {
-    /// Judges by what the world shows.
-    pub fn new(world: Arc<World>, metrics: Metrics) -> Self {
-        Self { world, metrics }
+    /// Judges by what the caches show.
+    pub fn new(context: Arc<Context>, metrics: Metrics) -> Self {
+        Self { context, metrics }
     }
 
     /// The answer to a question.
@@ -108,7 +108,7 @@ impl Admission {
         answer
     }
 
-    fn judge(&self, question: &Question, news: &News) -> Result<Verdict, Invalid> {
+    fn judge(&self, question: &Question, news: &ChangedSpec) -> Result<Verdict, Invalid> {
         Ok(match question.kind {
             "NotificationChannel" => {
                 let check = |it: &NotificationChannel| validate::channel(it).map(drop);
@@ -128,12 +128,15 @@ impl Admission {
 
     /// A room is as small as it is, and its owner's: who loses it is only told.
     fn lent(&self, resource: &ValidResource) -> Verdict {
-        self.world.conflicts.taken_by(resource, (self.world.now)()).map_or(Verdict::Allowed, Verdict::Warned)
+        self.context
+            .conflicts
+            .taken_by(resource, (self.context.now)())
+            .map_or(Verdict::Allowed, Verdict::Warned)
     }
 
     /// Whether a schedule may book what it names, and its slot is free.
     fn booked(&self, schedule: &ValidSchedule) -> Verdict {
-        let conflicts = &self.world.conflicts;
+        let conflicts = &self.context.conflicts;
         let refused = not_permitted(&conflicts.not_permitted(schedule), &schedule.plan.namespace);
         if let Some(why) = refused {
             return Verdict::Denied(format!("{REF_NOT_PERMITTED}: {why}"));
@@ -142,7 +145,7 @@ impl Admission {
             return Verdict::Allowed;
         }
         // As it stands, it holds what it needs, and is not in its own way.
-        match conflicts.refusal(schedule, (self.world.now)()) {
+        match conflicts.refusal(schedule, (self.context.now)()) {
             Slot::Free => Verdict::Allowed,
             Slot::Taken(why) | Slot::NotKnown(why) if schedule.policy == ConflictPolicy::Reject => {
                 Verdict::Denied(format!("{CONFLICTING}: {why}"))
@@ -156,16 +159,16 @@ impl Admission {
 #[derive(Deserialize)]
 struct Review<'a> {
     #[serde(borrow)]
-    request: Request<'a>,
+    request: ReviewRequest<'a>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Request<'a> {
+struct ReviewRequest<'a> {
     #[serde(borrow)]
     uid: Cow<'a, str>,
     #[serde(borrow)]
-    kind: Kind<'a>,
+    kind: ReviewKind<'a>,
     #[serde(borrow)]
     namespace: Option<Cow<'a, str>>,
     #[serde(borrow)]
@@ -177,20 +180,20 @@ struct Request<'a> {
 }
 
 #[derive(Deserialize)]
-struct Kind<'a> {
+struct ReviewKind<'a> {
     #[serde(borrow)]
     kind: Cow<'a, str>,
 }
 
 #[derive(Deserialize)]
-struct Object<'a> {
+struct ReviewObject<'a> {
     #[serde(borrow)]
-    metadata: Option<Metadata<'a>>,
+    metadata: Option<ReviewMetadata<'a>>,
     #[serde(borrow)]
     spec: Option<&'a RawValue>,
 }
 
-impl<'a> Object<'a> {
+impl<'a> ReviewObject<'a> {
     /// The text of its spec.
     fn text(&self) -> &'a str {
         self.spec.map_or("null", RawValue::get)
@@ -199,7 +202,7 @@ impl<'a> Object<'a> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Metadata<'a> {
+struct ReviewMetadata<'a> {
     #[serde(borrow)]
     name: Option<Cow<'a, str>>,
     #[serde(borrow)]
@@ -228,8 +231,8 @@ impl Question {
             return Err(serde_json::Error::custom("a name is too long"));
         }
         let news = match (&*request.operation, request.object) {
-            ("CREATE", Some(object)) => News::read(object, None, &namespace)?,
-            ("UPDATE", Some(object)) => News::read(object, request.old_object, &namespace)?,
+            ("CREATE", Some(object)) => ChangedSpec::read(object, None, &namespace)?,
+            ("UPDATE", Some(object)) => ChangedSpec::read(object, request.old_object, &namespace)?,
             _ => None,
         };
         Ok(Self { uid: request.uid.into_owned(), kind, namespace: namespace.into_owned(), news })
@@ -241,7 +244,7 @@ impl Question {
     }
 
     /// Whether there is anything to look at: without, it is allowed.
-    pub fn is_news(&self) -> bool {
+    pub fn needs_review(&self) -> bool {
         self.news.is_some()
     }
 
@@ -301,15 +304,15 @@ impl Answer {
     }
 }
 
-impl News {
+impl ChangedSpec {
     /// None when the object is going or its spec is as before.
     fn read(
         object: &RawValue,
         before: Option<&RawValue>,
         namespace: &str,
     ) -> Result<Option<Self>, serde_json::Error> {
-        let object: Object<'_> = serde_json::from_str(object.get())?;
-        let before: Option<Object<'_>> = before.map(|it| serde_json::from_str(it.get())).transpose()?;
+        let object: ReviewObject<'_> = serde_json::from_str(object.get())?;
+        let before: Option<ReviewObject<'_>> = before.map(|it| serde_json::from_str(it.get())).transpose()?;
         let metadata = object.metadata.as_ref();
         let going = metadata.is_some_and(|it| it.deletion_timestamp.is_some());
         if going || before.as_ref().is_some_and(|before| before.text() == object.text()) {
@@ -331,7 +334,7 @@ impl News {
         };
         let too_large = size(object.text()).err();
         let spec = too_large.as_ref().map_or(object.text(), |_| "null");
-        let before = before.as_ref().map(Object::text).filter(|text| size(text).is_ok());
+        let before = before.as_ref().map(ReviewObject::text).filter(|text| size(text).is_ok());
         let values = values(spec) + before.map_or(0, values);
         Ok(Some(Self { metadata, spec: spec.into(), before: before.map(Into::into), values, too_large }))
     }
@@ -417,7 +420,7 @@ mod tests {
             )
         };
         let question = Question::read(review("{}").as_bytes()).unwrap();
-        assert!(question.is_news() && question.cost() < 2_000, "{}", question.cost());
+        assert!(question.needs_review() && question.cost() < 2_000, "{}", question.cost());
         let many = format!("[{}]", vec!["0"; 20_000].join(","));
         let question = Question::read(review(&many).as_bytes()).unwrap();
         assert!(question.cost() < 2_000, "it is not kept: {}", question.cost());

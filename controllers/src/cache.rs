@@ -28,7 +28,7 @@ use crate::children::LABELS;
 const ANNOTATIONS: [&str; 2] = [crds::RESEND, crds::SEND_TEST];
 
 /// One object that came, changed or went.
-pub struct Change<K> {
+pub struct ObjectChange<K> {
     /// Its namespace.
     pub namespace: String,
     /// What it was.
@@ -58,25 +58,25 @@ impl Weighed for Deployment {}
 pub const SHARE: usize = 8 << 20;
 
 /// The objects of a namespace.
-struct Space<K> {
+struct NamespaceObjects<K> {
     objects: BTreeMap<String, Arc<K>>,
     bytes: usize,
     /// Those that are kept without what they say, and what they take with it.
     over: BTreeMap<String, usize>,
 }
 
-impl<K> Default for Space<K> {
+impl<K> Default for NamespaceObjects<K> {
     fn default() -> Self {
         Self { objects: BTreeMap::new(), bytes: 0, over: BTreeMap::new() }
     }
 }
 
 /// Who is told of each change of a cache, before anybody else.
-type Observer<K> = Box<dyn Fn(&Change<K>) + Send + Sync>;
+type Observer<K> = Box<dyn Fn(&ObjectChange<K>) + Send + Sync>;
 
 /// The objects of one kind.
 pub struct Cache<K> {
-    objects: Mutex<HashMap<String, Space<K>>>,
+    objects: Mutex<HashMap<String, NamespaceObjects<K>>>,
     synced: watch::Sender<usize>,
     scopes: usize,
     observer: Observer<K>,
@@ -89,12 +89,12 @@ impl<K: Resource<DynamicType = ()> + Clone + Weighed> Cache<K> {
     }
 
     /// The same, with somebody who holds what follows from its objects.
-    pub fn observed(scopes: usize, observer: impl Fn(&Change<K>) + Send + Sync + 'static) -> Arc<Self> {
+    pub fn observed(scopes: usize, observer: impl Fn(&ObjectChange<K>) + Send + Sync + 'static) -> Arc<Self> {
         let (objects, synced) = (Mutex::default(), watch::Sender::new(0));
         Arc::new(Self { objects, synced, scopes, observer: Box::new(observer) })
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Space<K>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, NamespaceObjects<K>>> {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -111,7 +111,7 @@ impl<K: Resource<DynamicType = ()> + Clone + Weighed> Cache<K> {
     }
 
     /// All objects of a namespace, by name.
-    pub fn of(&self, namespace: &str) -> Vec<Arc<K>> {
+    pub fn in_namespace(&self, namespace: &str) -> Vec<Arc<K>> {
         self.lock().get(namespace).map(|space| space.objects.values().cloned().collect()).unwrap_or_default()
     }
 
@@ -132,7 +132,7 @@ impl<K: Resource<DynamicType = ()> + Clone + Weighed> Cache<K> {
     }
 
     /// Holds an object, as a watch tells of it; over its namespace's share without what it says.
-    pub fn insert(&self, mut object: K) -> Change<K> {
+    pub fn insert(&self, mut object: K) -> ObjectChange<K> {
         let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
         let mut objects = self.lock();
         let space = objects.entry(namespace.clone()).or_default();
@@ -148,17 +148,17 @@ impl<K: Resource<DynamicType = ()> + Clone + Weighed> Cache<K> {
         let after = Arc::new(object);
         let before = space.objects.insert(name, Arc::clone(&after));
         drop(objects);
-        let change = Change { namespace, before, after: Some(after) };
+        let change = ObjectChange { namespace, before, after: Some(after) };
         (self.observer)(&change);
         change
     }
 
     /// The same of one for which there was no room before: it is as good as new, for its generation is the one that was known.
-    fn insert_anew(&self, object: K) -> Change<K> {
-        Change { before: None, ..self.insert(object) }
+    fn insert_anew(&self, object: K) -> ObjectChange<K> {
+        ObjectChange { before: None, ..self.insert(object) }
     }
 
-    pub(crate) fn remove(&self, namespace: &str, name: &str) -> Option<Change<K>> {
+    pub(crate) fn remove(&self, namespace: &str, name: &str) -> Option<ObjectChange<K>> {
         let mut objects = self.lock();
         let space = objects.get_mut(namespace)?;
         let before = space.objects.remove(name);
@@ -168,7 +168,7 @@ impl<K: Resource<DynamicType = ()> + Clone + Weighed> Cache<K> {
             objects.remove(namespace);
         }
         drop(objects);
-        let change = Change { namespace: namespace.to_owned(), before: Some(before?), after: None };
+        let change = ObjectChange { namespace: namespace.to_owned(), before: Some(before?), after: None };
         (self.observer)(&change);
         Some(change)
     }
@@ -177,7 +177,7 @@ impl<K: Resource<DynamicType = ()> + Clone + Weighed> Cache<K> {
     /// turn, the smallest; at most so many.
     fn room_for(&self, after: &str, most: usize) -> Vec<(String, String)> {
         let objects = self.lock();
-        let of = |(namespace, space): (&String, &Space<K>)| {
+        let of = |(namespace, space): (&String, &NamespaceObjects<K>)| {
             let (name, _) = space
                 .over
                 .iter()
@@ -193,7 +193,7 @@ impl<K: Resource<DynamicType = ()> + Clone + Weighed> Cache<K> {
     }
 
     /// Keeps only what a fresh listing of a namespace, or of all, has shown.
-    fn keep(&self, scope: Option<&str>, seen: &HashSet<(String, String)>) -> Vec<Change<K>> {
+    fn keep(&self, scope: Option<&str>, seen: &HashSet<(String, String)>) -> Vec<ObjectChange<K>> {
         let gone: Vec<(String, String)> = self
             .lock()
             .iter()
@@ -245,7 +245,7 @@ pub async fn follow<K>(
     scope: Option<String>,
     cache: Arc<Cache<K>>,
     slim: impl Fn(&mut K) + Send + 'static,
-    changed: impl Fn(&Change<K>) + Send,
+    changed: impl Fn(&ObjectChange<K>) + Send,
 ) where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     K: Clone + DeserializeOwned + Debug + Weighed + Send + Sync + 'static,
@@ -377,7 +377,7 @@ mod tests {
         let gone = cache.keep(Some("a"), &HashSet::from([("a".to_owned(), "2".to_owned())]));
         assert_eq!(gone.len(), 1);
         assert!(cache.get("a", "1").is_none());
-        assert_eq!(cache.of("b").len(), 1);
+        assert_eq!(cache.in_namespace("b").len(), 1);
     }
 
     #[test]
@@ -401,8 +401,9 @@ mod tests {
             cache.insert(rule("greedy", &format!("r{n:03}"), 200_000));
         }
         cache.insert(rule("calm", "r", 200_000));
-        let whole = |namespace: &str| cache.of(namespace).iter().filter(|rule| rule.0.is_ok()).count();
-        assert_eq!((cache.of("greedy").len(), whole("calm")), (100, 1));
+        let whole =
+            |namespace: &str| cache.in_namespace(namespace).iter().filter(|rule| rule.0.is_ok()).count();
+        assert_eq!((cache.in_namespace("greedy").len(), whole("calm")), (100, 1));
         let kept = whole("greedy");
         assert!(kept * 200_000 <= SHARE && (kept + 2) * 250_000 > SHARE, "{kept}");
         let last = cache.get("greedy", "r099").unwrap();
@@ -410,7 +411,7 @@ mod tests {
         assert!(cache.room_for("", 9).is_empty());
         // What goes makes room for one that waits, of each namespace in turn.
         let waits = |namespace: &str| {
-            let first = cache.of(namespace).into_iter().find(|rule| rule.0.is_err());
+            let first = cache.in_namespace(namespace).into_iter().find(|rule| rule.0.is_err());
             first.map(|rule| rule.meta().name.clone().unwrap_or_default()).unwrap()
         };
         cache.remove("greedy", "r000");

@@ -11,7 +11,7 @@ use domain::Plan;
 use tokio::task::JoinSet;
 
 use crate::cluster::Error;
-use crate::world::World;
+use crate::context::Context;
 
 /// How long a run waits for its calls before it reports.
 const WAITS: Duration = Duration::from_millis(500);
@@ -48,12 +48,13 @@ impl Calls {
     /// Sends the plans of a namespace that differ from what the hub holds.
     pub(crate) async fn send(
         &self,
-        world: &Arc<World>,
+        context: &Arc<Context>,
         namespace: &str,
         plans: Vec<Plan>,
     ) -> (Vec<Error>, Option<Duration>) {
-        let world = Arc::clone(world);
-        let calls = async move { world.hub.ensure(&plans).await.err().map(Error::Hub).into_iter().collect() };
+        let context = Arc::clone(context);
+        let calls =
+            async move { context.hub.ensure(&plans).await.err().map(Error::Hub).into_iter().collect() };
         self.make(namespace, calls).await
     }
 

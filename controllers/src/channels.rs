@@ -14,34 +14,34 @@ use crate::calls::Calls;
 use crate::children::{self, Child, Owner};
 use crate::cluster::{Cluster, Error};
 use crate::conditions::cut;
+use crate::context::{Context, Memo};
 use crate::guarded::Guarded;
 use crate::hub::Hub;
 use crate::queue::Reconciler;
 use crate::status::{self, Facts};
 use crate::steps::{self, Item};
 use crate::validate;
-use crate::world::{Memo, World};
 
 const KIND: &str = "NotificationChannel";
 const COMPONENTS: [&str; 2] = ["send", "retry"];
 
 /// The controller.
 pub struct Channels {
-    world: Arc<World>,
+    context: Arc<Context>,
     cluster: Cluster,
     calls: Calls,
     memo: Memo<Plan>,
 }
 
-type Channel = Item<NotificationChannel, Plan>;
-type Object = Guarded<NotificationChannel>;
+type ChannelItem = Item<NotificationChannel, Plan>;
+type GuardedChannel = Guarded<NotificationChannel>;
 
 impl Reconciler for Channels {
     const NAME: &'static str = "notificationchannel";
 
     async fn reconcile(&self, namespace: String) -> Result<Option<Duration>, Error> {
-        let objects = self.world.channels.of(&namespace);
-        let channels: Vec<Channel> = objects
+        let objects = self.context.channels.in_namespace(&namespace);
+        let channels: Vec<ChannelItem> = objects
             .into_iter()
             .map(|object| Item { valid: self.memo.validate(&object, validate::channel), object })
             .collect();
@@ -54,11 +54,11 @@ impl Reconciler for Channels {
 
 impl Channels {
     /// With its own field manager in `cluster`.
-    pub fn new(world: Arc<World>, cluster: Cluster) -> Self {
-        Self { world, cluster, calls: Calls::default(), memo: Memo::default() }
+    pub fn new(context: Arc<Context>, cluster: Cluster) -> Self {
+        Self { context, cluster, calls: Calls::default(), memo: Memo::default() }
     }
 
-    fn build(&self, namespace: &str, channels: &[Channel]) -> Vec<Child> {
+    fn build(&self, namespace: &str, channels: &[ChannelItem]) -> Vec<Child> {
         let owners: Vec<Owner> = channels.iter().filter_map(|channel| channel.owner(KIND)).collect();
         if owners.is_empty() {
             return Vec::new();
@@ -69,26 +69,27 @@ impl Channels {
             .flat_map(validate::files_of)
             .collect();
         let account = children::service_account(namespace, &owners);
-        let senders = children::senders(&self.world.settings, namespace, &owners, &files);
+        let senders = children::senders(&self.context.settings, namespace, &owners, &files);
         std::iter::once(account).chain(senders).collect()
     }
 
     async fn apply(
         &self,
         namespace: &str,
-        channels: &[Channel],
+        channels: &[ChannelItem],
         children: &[Child],
     ) -> (Vec<Error>, Option<Duration>) {
-        let mut errors = steps::apply(&self.world, &self.cluster, namespace, &COMPONENTS, children).await;
-        let valid =
-            |channel: &Channel| Some((Arc::clone(&channel.object), Arc::clone(channel.valid.as_ref().ok()?)));
-        let valid: Vec<(Arc<Object>, Arc<Plan>)> = channels.iter().filter_map(valid).collect();
-        let world = Arc::clone(&self.world);
+        let mut errors = steps::apply(&self.context, &self.cluster, namespace, &COMPONENTS, children).await;
+        let valid = |channel: &ChannelItem| {
+            Some((Arc::clone(&channel.object), Arc::clone(channel.valid.as_ref().ok()?)))
+        };
+        let valid: Vec<(Arc<GuardedChannel>, Arc<Plan>)> = channels.iter().filter_map(valid).collect();
+        let context = Arc::clone(&self.context);
         let calls = async move {
             let plans: Vec<Plan> = valid.iter().map(|(_, plan)| plan.as_ref().clone()).collect();
-            let mut failed: Vec<_> = world.hub.ensure(&plans).await.err().into_iter().collect();
+            let mut failed: Vec<_> = context.hub.ensure(&plans).await.err().into_iter().collect();
             for (object, plan) in &valid {
-                failed.extend(hand_on(&world.hub, object, plan).await.err());
+                failed.extend(hand_on(&context.hub, object, plan).await.err());
             }
             failed.into_iter().map(Error::Hub).collect()
         };
@@ -97,11 +98,13 @@ impl Channels {
         (errors, again)
     }
 
-    async fn report(&self, namespace: &str, channels: &[Channel], errors: &[Error]) -> Vec<Error> {
+    async fn report(&self, namespace: &str, channels: &[ChannelItem], errors: &[Error]) -> Vec<Error> {
         let mut failed = Vec::new();
-        let workers: Vec<_> =
-            ["belfry-send", "belfry-retry"].iter().map(|name| self.world.workers(namespace, name)).collect();
-        let now = (self.world.now)();
+        let workers: Vec<_> = ["belfry-send", "belfry-retry"]
+            .iter()
+            .map(|name| self.context.workers(namespace, name))
+            .collect();
+        let now = (self.context.now)();
         for channel in channels {
             let status = channel.object.0.as_ref().ok().and_then(|object| object.status.as_ref());
             let (shown, before) = steps::shown(&self.cluster, channel.meta(), status);
@@ -110,15 +113,15 @@ impl Channels {
                 before: &before.conditions,
                 plan: channel.valid.as_deref(),
                 hub: Some(match &channel.valid {
-                    Ok(plan) => self.world.hub.view(plan),
-                    Err(_) => self.world.hub.told(channel.uid()),
+                    Ok(plan) => self.context.hub.view(plan),
+                    Err(_) => self.context.hub.view_without_plan(channel.uid()),
                 }),
                 apply_error: steps::trouble(errors, |_| true),
                 workers: workers.clone(),
                 wants_running: true,
                 missing_channels: Vec::new(),
                 stuck_channels: Vec::new(),
-                hub_url: &self.world.settings.hub_url,
+                hub_url: &self.context.settings.hub_url,
                 now,
             };
             let status = status::channel(&facts, &before);
@@ -144,7 +147,7 @@ impl Channels {
 }
 
 /// Hands annotations on whose value was not handled yet. The hub handles each value once.
-async fn hand_on(hub: &Hub, object: &Object, plan: &Plan) -> Result<(), protocol::Error> {
+async fn hand_on(hub: &Hub, object: &GuardedChannel, plan: &Plan) -> Result<(), protocol::Error> {
     let view = hub.view(plan);
     if !view.holds {
         return Ok(());

@@ -356,7 +356,7 @@ impl Cluster {
             let mut statuses = self.statuses.lock().unwrap_or_else(PoisonError::into_inner);
             statuses.insert(uid.clone(), (object.status.clone(), object.meta.resource_version.clone()));
         }
-        for event in events::of(object, &self.instance, now) {
+        for event in events::for_report(object, &self.instance, now) {
             let api = Api::<Event>::namespaced(self.client.clone(), &namespace);
             match api.create(&PostParams::default(), &event).await {
                 Ok(_) => self.metrics.wrote(self.name, "event"),

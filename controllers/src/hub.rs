@@ -28,7 +28,7 @@ const POLL: Duration = Duration::from_secs(25);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
-struct State {
+struct HubState {
     ledger: Option<Uuid>,
     known: HashMap<Uuid, (Digest, i64)>,
     statuses: HashMap<Uuid, ObjectStatus>,
@@ -85,7 +85,7 @@ impl Deletions {
     }
 
     /// The hub knows of so many.
-    pub fn told(&self, seen: u64) {
+    pub fn mark_told(&self, seen: u64) {
         self.told.send_replace(seen);
     }
 
@@ -99,7 +99,7 @@ impl Deletions {
 /// The hub, as the operator knows it.
 pub struct Hub {
     client: Client,
-    state: Mutex<State>,
+    state: Mutex<HubState>,
     metrics: Metrics,
     /// What the hub is yet to be told of.
     pub deletions: Arc<Deletions>,
@@ -111,7 +111,7 @@ impl Hub {
         Self { client, state: Mutex::default(), metrics, deletions: Arc::default() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, HubState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -184,7 +184,7 @@ impl Hub {
     }
 
     /// The same of an object that has no valid plan now: an earlier one may still be in force.
-    pub fn told(&self, uid: &str) -> View {
+    pub fn view_without_plan(&self, uid: &str) -> View {
         let status = uid.parse().ok().and_then(|uid: Uuid| self.lock().statuses.get(&uid).cloned());
         View { unreachable: None, silent: false, holds: false, refused: None, status }
     }
@@ -324,7 +324,7 @@ impl Hub {
     }
 }
 
-impl State {
+impl HubState {
     fn reachable(&self) -> bool {
         self.ledger.is_some() && self.unreachable.is_none()
     }

@@ -4,7 +4,7 @@
 
 /// One rule of a Role or ClusterRole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rule {
+pub struct PolicyRule {
     /// API group; empty for the core group.
     pub group: &'static str,
     /// Resources.
@@ -14,14 +14,14 @@ pub struct Rule {
 }
 
 /// In every watched namespace: a ClusterRole, or a Role in each where `--watch-namespaces` is set.
-pub const WATCHED: &[Rule] = &[
-    Rule {
+pub const WATCHED: &[PolicyRule] = &[
+    PolicyRule {
         group: "belfry.dev",
         resources: &["notificationchannels", "alertrules", "schedules", "bookableresources"],
         verbs: &["get", "list", "watch"],
     },
     // Server-side apply of the status alone.
-    Rule {
+    PolicyRule {
         group: "belfry.dev",
         resources: &[
             "notificationchannels/status",
@@ -32,23 +32,27 @@ pub const WATCHED: &[Rule] = &[
         verbs: &["patch"],
     },
     // Server-side apply needs create as well as patch where the object does not exist yet. Get: whose is what has the name?
-    Rule {
+    PolicyRule {
         group: "apps",
         resources: &["deployments"],
         verbs: &["get", "list", "watch", "create", "patch", "delete"],
     },
-    Rule {
+    PolicyRule {
         group: "batch",
         resources: &["cronjobs"],
         verbs: &["get", "list", "watch", "create", "patch", "delete"],
     },
-    Rule { group: "batch", resources: &["jobs"], verbs: &["get", "create"] },
-    Rule { group: "", resources: &["serviceaccounts"], verbs: &["get", "list", "watch", "create", "patch"] },
-    Rule { group: "events.k8s.io", resources: &["events"], verbs: &["create"] },
+    PolicyRule { group: "batch", resources: &["jobs"], verbs: &["get", "create"] },
+    PolicyRule {
+        group: "",
+        resources: &["serviceaccounts"],
+        verbs: &["get", "list", "watch", "create", "patch"],
+    },
+    PolicyRule { group: "events.k8s.io", resources: &["events"], verbs: &["create"] },
 ];
 
 /// Of what belongs to no namespace, by name: the webhook's configuration, which has to trust our certificates.
-pub const CLUSTER: &[Rule] = &[Rule {
+pub const CLUSTER: &[PolicyRule] = &[PolicyRule {
     group: "admissionregistration.k8s.io",
     resources: &["validatingwebhookconfigurations"],
     verbs: &["get", "patch"],
@@ -56,14 +60,14 @@ pub const CLUSTER: &[Rule] = &[Rule {
 
 /// In the operator's own namespace: leader election, and by name the one Secret that holds its certificates and the one
 /// ConfigMap that tells people the authority.
-pub const OWN: &[Rule] = &[
-    Rule {
+pub const OWN: &[PolicyRule] = &[
+    PolicyRule {
         group: "coordination.k8s.io",
         resources: &["leases"],
         verbs: &["get", "create", "update", "patch"],
     },
-    Rule { group: "", resources: &["secrets"], verbs: &["get", "update"] },
-    Rule { group: "", resources: &["configmaps"], verbs: &["get", "patch"] },
+    PolicyRule { group: "", resources: &["secrets"], verbs: &["get", "update"] },
+    PolicyRule { group: "", resources: &["configmaps"], verbs: &["get", "patch"] },
 ];
 
 #[cfg(test)]

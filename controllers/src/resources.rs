@@ -11,11 +11,11 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::cluster::{Cluster, Error};
 use crate::conflicts::Bookings;
+use crate::context::{Context, Memo};
 use crate::queue::Reconciler;
 use crate::status;
 use crate::steps::{self, Item};
 use crate::validate::{self, Invalid, ValidResource};
-use crate::world::{Memo, World};
 
 /// How long what is shown may be behind schedules that were rejected, or let in, since it was found.
 const AGAIN: Duration = Duration::from_mins(1);
@@ -24,23 +24,23 @@ const LOOKED_FOR: usize = 100;
 
 /// The controller.
 pub struct Resources {
-    world: Arc<World>,
+    context: Arc<Context>,
     cluster: Cluster,
     memo: Memo<ValidResource>,
 }
 
-type Thing = Item<BookableResource, ValidResource>;
+type ResourceItem = Item<BookableResource, ValidResource>;
 
 impl Reconciler for Resources {
     const NAME: &'static str = "bookableresource";
 
     async fn reconcile(&self, namespace: String) -> Result<Option<Duration>, Error> {
-        let objects = self.world.resources.of(&namespace);
+        let objects = self.context.resources.in_namespace(&namespace);
         if objects.is_empty() {
             return Ok(None);
         }
-        let now = (self.world.now)();
-        let things: Vec<Thing> = objects
+        let now = (self.context.now)();
+        let things: Vec<ResourceItem> = objects
             .into_iter()
             .map(|object| Item { valid: self.memo.validate(&object, validate::resource), object })
             .collect();
@@ -67,21 +67,21 @@ fn next(found: Option<&Bookings>, now: Timestamp) -> Duration {
 
 impl Resources {
     /// With its own field manager in `cluster`.
-    pub fn new(world: Arc<World>, cluster: Cluster) -> Self {
-        Self { world, cluster, memo: Memo::default() }
+    pub fn new(context: Arc<Context>, cluster: Cluster) -> Self {
+        Self { context, cluster, memo: Memo::default() }
     }
 
     /// Who has it, on a thread on which nobody waits.
-    async fn find(&self, thing: &Thing, now: Timestamp) -> Result<Bookings, Invalid> {
+    async fn find(&self, thing: &ResourceItem, now: Timestamp) -> Result<Bookings, Invalid> {
         let valid = Arc::clone(thing.valid.as_ref().map_err(Clone::clone)?);
-        let world = Arc::clone(&self.world);
-        let found = tokio::task::spawn_blocking(move || world.conflicts.bookings(&valid, now)).await;
+        let context = Arc::clone(&self.context);
+        let found = tokio::task::spawn_blocking(move || context.conflicts.bookings(&valid, now)).await;
         Ok(found.unwrap_or(Bookings { is_short: true, ..Bookings::default() }))
     }
 
     async fn report(
         &self,
-        thing: &Thing,
+        thing: &ResourceItem,
         found: Result<&Bookings, &Invalid>,
         now: Timestamp,
     ) -> Result<(), Error> {

@@ -11,24 +11,24 @@ use domain::{Digest, FileRef, Plan, PlanBody, Source};
 use crate::calls::Calls;
 use crate::children::{self, Child, ChildKind, Owner};
 use crate::cluster::{Cluster, Error};
+use crate::context::{Context, Memo};
 use crate::queue::Reconciler;
 use crate::status::{self, Facts, Stuck};
 use crate::steps::{self, Item};
 use crate::validate;
-use crate::world::{Memo, World};
 
 const KIND: &str = "AlertRule";
 const COMPONENTS: [&str; 1] = ["consume"];
 
 /// The controller.
 pub struct Rules {
-    world: Arc<World>,
+    context: Arc<Context>,
     cluster: Cluster,
     calls: Calls,
     memo: Memo<Plan>,
 }
 
-type Rule = Item<AlertRule, Plan>;
+type RuleItem = Item<AlertRule, Plan>;
 
 /// A source's rules: who keeps its consumer, how many pods the largest of them asks for, and what the pods must find.
 #[derive(Default)]
@@ -42,9 +42,9 @@ impl Reconciler for Rules {
     const NAME: &'static str = "alertrule";
 
     async fn reconcile(&self, namespace: String) -> Result<Option<Duration>, Error> {
-        let objects = self.world.rules.of(&namespace);
-        let names = self.world.channel_names(&namespace);
-        let rules: Vec<Rule> = objects
+        let objects = self.context.rules.in_namespace(&namespace);
+        let names = self.context.channel_names(&namespace);
+        let rules: Vec<RuleItem> = objects
             .into_iter()
             .map(|object| Item { valid: self.memo.validate(&object, validate::rule), object })
             .collect();
@@ -57,11 +57,11 @@ impl Reconciler for Rules {
 
 impl Rules {
     /// With its own field manager in `cluster`.
-    pub fn new(world: Arc<World>, cluster: Cluster) -> Self {
-        Self { world, cluster, calls: Calls::default(), memo: Memo::default() }
+    pub fn new(context: Arc<Context>, cluster: Cluster) -> Self {
+        Self { context, cluster, calls: Calls::default(), memo: Memo::default() }
     }
 
-    fn build(&self, namespace: &str, rules: &[Rule]) -> Vec<Child> {
+    fn build(&self, namespace: &str, rules: &[RuleItem]) -> Vec<Child> {
         let mut consumers: BTreeMap<Digest, Consumer> = BTreeMap::new();
         for rule in rules {
             let Some(owner) = rule.owner(KIND) else { continue };
@@ -75,7 +75,7 @@ impl Rules {
         let owners: Vec<Owner> = consumers.values().flat_map(|consumer| consumer.owners.clone()).collect();
         let account = (!owners.is_empty()).then(|| children::service_account(namespace, &owners));
         let deployments = consumers.iter().map(|(source, consumer)| {
-            let (settings, Consumer { owners, replicas, files }) = (&self.world.settings, consumer);
+            let (settings, Consumer { owners, replicas, files }) = (&self.context.settings, consumer);
             children::consumer(settings, namespace, source, owners, *replicas, files)
         });
         account.into_iter().chain(deployments).collect()
@@ -84,13 +84,13 @@ impl Rules {
     async fn apply(
         &self,
         namespace: &str,
-        rules: &[Rule],
+        rules: &[RuleItem],
         children: &[Child],
     ) -> (Vec<Error>, Option<Duration>) {
-        let mut errors = steps::apply(&self.world, &self.cluster, namespace, &COMPONENTS, children).await;
+        let mut errors = steps::apply(&self.context, &self.cluster, namespace, &COMPONENTS, children).await;
         let plans: Vec<Plan> =
             rules.iter().filter_map(|rule| Some(rule.valid.as_ref().ok()?.as_ref().clone())).collect();
-        let (failed, again) = self.calls.send(&self.world, namespace, plans).await;
+        let (failed, again) = self.calls.send(&self.context, namespace, plans).await;
         errors.extend(failed);
         (errors, again)
     }
@@ -98,12 +98,12 @@ impl Rules {
     async fn report(
         &self,
         namespace: &str,
-        rules: &[Rule],
+        rules: &[RuleItem],
         channels: &BTreeSet<String>,
         errors: &[Error],
     ) -> Vec<Error> {
         let mut failed = Vec::new();
-        let now = (self.world.now)();
+        let now = (self.context.now)();
         for rule in rules {
             let status = rule.object.0.as_ref().ok().and_then(|object| object.status.as_ref());
             let (shown, before) = steps::shown(&self.cluster, rule.meta(), status);
@@ -114,17 +114,17 @@ impl Rules {
                 before: &before.conditions,
                 plan: rule.valid.as_deref(),
                 hub: Some(match &rule.valid {
-                    Ok(plan) => self.world.hub.view(plan),
-                    Err(_) => self.world.hub.told(rule.uid()),
+                    Ok(plan) => self.context.hub.view(plan),
+                    Err(_) => self.context.hub.view_without_plan(rule.uid()),
                 }),
                 apply_error: steps::trouble(errors, |name| {
                     name.starts_with("ServiceAccount") || child.as_deref() == Some(name)
                 }),
-                workers: consumer.iter().map(|name| self.world.workers(namespace, name)).collect(),
+                workers: consumer.iter().map(|name| self.context.workers(namespace, name)).collect(),
                 wants_running: true,
                 missing_channels: missing(rule.valid.as_ref().ok(), channels),
-                stuck_channels: stuck(&self.world, rule.valid.as_ref().ok()),
-                hub_url: &self.world.settings.hub_url,
+                stuck_channels: stuck(&self.context, rule.valid.as_ref().ok()),
+                hub_url: &self.context.settings.hub_url,
                 now,
             };
             let status = status::rule(&facts, &before);
@@ -145,13 +145,13 @@ impl Rules {
 
 /// The source that a rule reads, whatever else is wrong with it: an edit that does not compile must not stop the consumer,
 /// which goes on with the rule's last valid plan.
-fn source(rule: &Rule) -> Option<Source> {
+fn source(rule: &RuleItem) -> Option<Source> {
     validate::source_of(rule.object.0.as_ref().ok()?).ok()
 }
 
-fn stuck(world: &World, plan: Option<&Arc<Plan>>) -> Vec<Stuck> {
+fn stuck(context: &Context, plan: Option<&Arc<Plan>>) -> Vec<Stuck> {
     match plan.map(|plan| (plan, &plan.body)) {
-        Some((plan, PlanBody::AlertRule(rule))) => world.stuck(&plan.namespace, &rule.notify),
+        Some((plan, PlanBody::AlertRule(rule))) => context.stuck(&plan.namespace, &rule.notify),
         _ => Vec::new(),
     }
 }

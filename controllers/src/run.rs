@@ -16,10 +16,11 @@ use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use crate::cache::{Cache, Change, Weighed, follow};
+use crate::cache::{Cache, ObjectChange, Weighed, follow};
 use crate::channels::Channels;
 use crate::children::{BELFRY, COMPONENT, MANAGED_BY, Settings};
 use crate::cluster::Cluster;
+use crate::context::{Context, standing};
 use crate::guarded::Guarded;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
@@ -27,7 +28,6 @@ use crate::queue::{self, Reconciler, Waker, queue};
 use crate::resources::Resources;
 use crate::rules::Rules;
 use crate::schedules::Schedules;
-use crate::world::{World, standing};
 
 /// How often the hub is told which objects live, when nothing was deleted.
 const LIVE_EVERY: Duration = Duration::from_mins(1);
@@ -55,7 +55,7 @@ pub struct Options {
 /// The watches that fill the caches, and, once it leads, the controllers at work. Dropped, they stop.
 pub struct Running {
     /// What they share.
-    pub world: Arc<World>,
+    pub context: Arc<Context>,
     /// Set when this replica leads: until then nobody is to be woken.
     wakers: Arc<OnceLock<Wakers>>,
     tasks: JoinSet<()>,
@@ -79,26 +79,26 @@ struct Wakers {
 
 impl Wakers {
     /// Wakes for every namespace in which anything of ours is; also for one in which only children are left.
-    fn all(&self, world: &World) {
+    fn all(&self, context: &Context) {
         let children =
-            [world.deployments.namespaces(), world.cron_jobs.namespaces(), world.accounts.namespaces()];
+            [context.deployments.namespaces(), context.cron_jobs.namespaces(), context.accounts.namespaces()];
         let children = children.concat();
-        for namespace in world.channels.namespaces().iter().chain(&children) {
+        for namespace in context.channels.namespaces().iter().chain(&children) {
             self.channels.wake(namespace);
         }
-        for namespace in world.rules.namespaces().iter().chain(&children) {
+        for namespace in context.rules.namespaces().iter().chain(&children) {
             self.rules.wake(namespace);
         }
-        for namespace in world.schedules.namespaces().iter().chain(&children) {
+        for namespace in context.schedules.namespaces().iter().chain(&children) {
             self.schedules.wake(namespace);
         }
-        for namespace in world.resources.namespaces() {
+        for namespace in context.resources.namespaces() {
             self.resources.wake(&namespace);
         }
     }
 
     /// Wakes for the resources that a schedule may have, of whatever namespace.
-    fn booked(&self, change: &Change<Guarded<Schedule>>) {
+    fn booked(&self, change: &ObjectChange<Guarded<Schedule>>) {
         self.resources.wake(&change.namespace);
         for object in change.before.iter().chain(&change.after).filter_map(|object| object.0.as_ref().ok()) {
             for shared in &object.spec.shared_resources {
@@ -126,45 +126,45 @@ impl Wakers {
 pub fn watch(options: &Options) -> Running {
     let scopes = options.namespaces.len().max(1);
     let hub = Hub::new(options.hub.clone(), options.metrics.clone());
-    let world = World::new(scopes, hub, options.settings.clone(), options.conflict_horizon, options.now);
-    let world = Arc::new(world);
+    let context = Context::new(scopes, hub, options.settings.clone(), options.conflict_horizon, options.now);
+    let context = Arc::new(context);
     let wakers = Arc::new(OnceLock::new());
     let mut tasks = JoinSet::new();
-    follow_all(&mut tasks, options, &world, &wakers);
-    Running { world, wakers, tasks }
+    follow_all(&mut tasks, options, &context, &wakers);
+    Running { context, wakers, tasks }
 }
 
 /// Starts the controllers, on the replica that leads.
 pub fn lead(running: &mut Running, options: &Options) {
-    let (world, tasks) = (&running.world, &mut running.tasks);
+    let (context, tasks) = (&running.context, &mut running.tasks);
     let cluster =
         |name| Cluster::new(options.client.clone(), name, options.instance.clone(), options.metrics.clone());
-    let channels = Arc::new(Channels::new(Arc::clone(world), cluster(Channels::NAME)));
-    let rules = Arc::new(Rules::new(Arc::clone(world), cluster(Rules::NAME)));
-    let schedules = Arc::new(Schedules::new(Arc::clone(world), cluster(Schedules::NAME)));
-    let resources = Arc::new(Resources::new(Arc::clone(world), cluster(Resources::NAME)));
+    let channels = Arc::new(Channels::new(Arc::clone(context), cluster(Channels::NAME)));
+    let rules = Arc::new(Rules::new(Arc::clone(context), cluster(Rules::NAME)));
+    let schedules = Arc::new(Schedules::new(Arc::clone(context), cluster(Schedules::NAME)));
+    let resources = Arc::new(Resources::new(Arc::clone(context), cluster(Resources::NAME)));
     let wakers = Wakers {
-        resources: control(tasks, world, Arc::clone(&resources), &options.metrics),
-        channels: control(tasks, world, Arc::clone(&channels), &options.metrics),
-        rules: control(tasks, world, Arc::clone(&rules), &options.metrics),
-        schedules: control(tasks, world, Arc::clone(&schedules), &options.metrics),
-        deleted: Arc::clone(&world.hub.deletions),
+        resources: control(tasks, context, Arc::clone(&resources), &options.metrics),
+        channels: control(tasks, context, Arc::clone(&channels), &options.metrics),
+        rules: control(tasks, context, Arc::clone(&rules), &options.metrics),
+        schedules: control(tasks, context, Arc::clone(&schedules), &options.metrics),
+        deleted: Arc::clone(&context.hub.deletions),
     };
     let _ = running.wakers.set(wakers.clone());
-    tasks.spawn(feed(Arc::clone(world), wakers.clone()));
-    tasks.spawn(stir(Arc::clone(world), wakers.schedules.clone()));
-    tasks.spawn(Arc::clone(&world.conflicts).answer());
-    tasks.spawn(live(Arc::clone(world), move |is_alive| {
+    tasks.spawn(feed(Arc::clone(context), wakers.clone()));
+    tasks.spawn(stir(Arc::clone(context), wakers.schedules.clone()));
+    tasks.spawn(Arc::clone(&context.conflicts).answer());
+    tasks.spawn(report_live_objects(Arc::clone(context), move |is_alive| {
         channels.forget(&is_alive);
         rules.forget(&is_alive);
         schedules.forget(&is_alive);
         resources.forget(&is_alive);
     }));
     // What came before anybody was to be woken.
-    let world = Arc::clone(world);
+    let context = Arc::clone(context);
     tasks.spawn(async move {
-        world.synced().await;
-        wakers.all(&world);
+        context.synced().await;
+        wakers.all(&context);
         std::future::pending::<()>().await;
     });
 }
@@ -172,14 +172,14 @@ pub fn lead(running: &mut Running, options: &Options) {
 /// Runs a controller once all caches are filled: before that, what is missing may only not have been told yet.
 fn control<R: Reconciler>(
     tasks: &mut JoinSet<()>,
-    world: &Arc<World>,
+    context: &Arc<Context>,
     reconciler: Arc<R>,
     metrics: &Metrics,
 ) -> Waker {
     let (waker, woken) = queue();
-    let (world, metrics) = (Arc::clone(world), metrics.clone());
+    let (context, metrics) = (Arc::clone(context), metrics.clone());
     tasks.spawn(async move {
-        world.synced().await;
+        context.synced().await;
         queue::run(reconciler, woken, metrics).await;
     });
     waker
@@ -188,7 +188,7 @@ fn control<R: Reconciler>(
 fn follow_all(
     tasks: &mut JoinSet<()>,
     options: &Options,
-    world: &Arc<World>,
+    context: &Arc<Context>,
     wakers: &Arc<OnceLock<Wakers>>,
 ) {
     let ours = || watcher::Config::default().labels(&format!("{MANAGED_BY}={BELFRY}"));
@@ -196,7 +196,7 @@ fn follow_all(
     let wake = Arc::clone(wakers);
     each.spawn(
         tasks,
-        &world.channels,
+        &context.channels,
         watcher::Config::default,
         |_| {},
         move |change| {
@@ -218,7 +218,7 @@ fn follow_all(
     let wake = Arc::clone(wakers);
     each.spawn(
         tasks,
-        &world.rules,
+        &context.rules,
         watcher::Config::default,
         |_| {},
         move |change| {
@@ -232,7 +232,7 @@ fn follow_all(
     let wake = Arc::clone(wakers);
     each.spawn(
         tasks,
-        &world.schedules,
+        &context.schedules,
         watcher::Config::default,
         |_| {},
         move |change| {
@@ -247,7 +247,7 @@ fn follow_all(
     let wake = Arc::clone(wakers);
     each.spawn(
         tasks,
-        &world.resources,
+        &context.resources,
         watcher::Config::default,
         |_| {},
         move |change| {
@@ -261,15 +261,15 @@ fn follow_all(
     let wake = Arc::clone(wakers);
     each.spawn(
         tasks,
-        &world.deployments,
+        &context.deployments,
         ours,
         |deployment: &mut Deployment| deployment.spec = None,
         move |change| woken_by_child(&wake, change),
     );
     let wake = Arc::clone(wakers);
-    each.spawn(tasks, &world.cron_jobs, ours, |_| {}, move |change| woken_by_child(&wake, change));
+    each.spawn(tasks, &context.cron_jobs, ours, |_| {}, move |change| woken_by_child(&wake, change));
     let wake = Arc::clone(wakers);
-    each.spawn(tasks, &world.accounts, ours, |_| {}, move |change| woken_by_child(&wake, change));
+    each.spawn(tasks, &context.accounts, ours, |_| {}, move |change| woken_by_child(&wake, change));
 }
 
 /// Why a channel can't send, as it says itself.
@@ -290,7 +290,7 @@ impl Each<'_> {
         cache: &Arc<Cache<K>>,
         config: impl Fn() -> watcher::Config,
         slim: impl Fn(&mut K) + Clone + Send + 'static,
-        changed: impl Fn(&Change<K>) + Clone + Send + 'static,
+        changed: impl Fn(&ObjectChange<K>) + Clone + Send + 'static,
     ) where
         K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
             + Clone
@@ -316,7 +316,7 @@ impl Each<'_> {
 }
 
 /// Whether more than the status changed: our own writes must not wake us.
-fn is_news<K: Resource<DynamicType = ()>>(change: &Change<K>) -> bool {
+fn is_news<K: Resource<DynamicType = ()>>(change: &ObjectChange<K>) -> bool {
     let (Some(before), Some(after)) = (&change.before, &change.after) else { return true };
     let (before, after) = (before.meta(), after.meta());
     before.uid != after.uid
@@ -325,7 +325,7 @@ fn is_news<K: Resource<DynamicType = ()>>(change: &Change<K>) -> bool {
         || before.deletion_timestamp != after.deletion_timestamp
 }
 
-fn told_deleted<K: Resource<DynamicType = ()>>(wake: &Wakers, change: &Change<K>) {
+fn told_deleted<K: Resource<DynamicType = ()>>(wake: &Wakers, change: &ObjectChange<K>) {
     let gone = match (&change.before, &change.after) {
         (Some(_), None) => true,
         (Some(before), Some(after)) => before.meta().uid != after.meta().uid,
@@ -336,7 +336,7 @@ fn told_deleted<K: Resource<DynamicType = ()>>(wake: &Wakers, change: &Change<K>
     }
 }
 
-fn woken_by_child<K: Resource<DynamicType = ()>>(wake: &OnceLock<Wakers>, change: &Change<K>) {
+fn woken_by_child<K: Resource<DynamicType = ()>>(wake: &OnceLock<Wakers>, change: &ObjectChange<K>) {
     let Some(wake) = wake.get() else { return };
     let version = |object: &Arc<K>| object.meta().resource_version.clone();
     if change.before.as_ref().map(version) == change.after.as_ref().map(version) {
@@ -347,52 +347,52 @@ fn woken_by_child<K: Resource<DynamicType = ()>>(wake: &OnceLock<Wakers>, change
 }
 
 /// Follows the hub's feed once all caches are filled.
-async fn feed(world: Arc<World>, wakers: Wakers) {
-    world.synced().await;
+async fn feed(context: Arc<Context>, wakers: Wakers) {
+    context.synced().await;
     let changed = |status: &protocol::messages::ObjectStatus| match status.body {
         StatusBody::NotificationChannel(_) => wakers.channels.wake(&status.namespace),
         StatusBody::AlertRule(_) => wakers.rules.wake(&status.namespace),
         StatusBody::Schedule(_) => wakers.schedules.wake(&status.namespace),
     };
-    world.hub.follow(changed, || wakers.all(&world)).await;
+    context.hub.follow(changed, || wakers.all(&context)).await;
 }
 
 /// Wakes for schedules about which something was found when another namespace's changed.
-async fn stir(world: Arc<World>, schedules: Waker) {
-    world.synced().await;
+async fn stir(context: Arc<Context>, schedules: Waker) {
+    context.synced().await;
     loop {
-        for namespace in world.conflicts.stirred().await {
+        for namespace in context.conflicts.affected().await {
             schedules.wake(&namespace);
         }
     }
 }
 
 /// Tells the hub the complete set of live objects: at first, after deletions, and every minute.
-async fn live(world: Arc<World>, forget: impl Fn(&dyn Fn(&str) -> bool) + Send) {
-    world.synced().await;
+async fn report_live_objects(context: Arc<Context>, forget: impl Fn(&dyn Fn(&str) -> bool) + Send) {
+    context.synced().await;
     loop {
-        world.hub.observe();
-        let seen = world.hub.deletions.seen();
-        let mut uids = world.channels.uids();
-        uids.extend(world.rules.uids());
-        uids.extend(world.schedules.uids());
+        context.hub.observe();
+        let seen = context.hub.deletions.seen();
+        let mut uids = context.channels.uids();
+        uids.extend(context.rules.uids());
+        uids.extend(context.schedules.uids());
         {
-            let resources = world.resources.uids();
+            let resources = context.resources.uids();
             let alive: HashSet<&str> = uids.iter().chain(&resources).map(String::as_str).collect();
             forget(&|uid| alive.contains(uid));
         }
-        let again = tell(&world, &uids, seen).await;
+        let again = send_live_objects(&context, &uids, seen).await;
         tokio::select! {
             // A namespace that goes takes many with it: gather them.
-            () = world.hub.deletions.news() => tokio::time::sleep(Duration::from_millis(300)).await,
+            () = context.hub.deletions.news() => tokio::time::sleep(Duration::from_millis(300)).await,
             () = tokio::time::sleep(again) => {}
         }
     }
 }
 
 /// Tells the hub, and says when to tell it again.
-async fn tell(world: &World, uids: &[String], seen: u64) -> Duration {
-    if !world.hub.is_reachable() {
+async fn send_live_objects(context: &Context, uids: &[String], seen: u64) -> Duration {
+    if !context.hub.is_reachable() {
         return Duration::from_secs(2);
     }
     // An object whose uid could not be read would count as deleted.
@@ -400,9 +400,9 @@ async fn tell(world: &World, uids: &[String], seen: u64) -> Duration {
         tracing::error!("an object has a uid that is not a UUID: the hub is not told which objects live");
         return LIVE_EVERY;
     };
-    match world.hub.live(uids).await {
+    match context.hub.live(uids).await {
         Ok(()) => {
-            world.hub.deletions.told(seen);
+            context.hub.deletions.mark_told(seen);
             LIVE_EVERY
         }
         Err(error) => {

@@ -18,13 +18,13 @@ use uuid::Uuid;
 use crate::calls::Calls;
 use crate::children::{self, Child, ChildKind, Owner};
 use crate::cluster::{Cluster, Error, Owners};
-use crate::conflicts::{Finding, Found};
+use crate::conflicts::{Found, ScheduleFinding};
+use crate::context::Context;
 use crate::hub::View;
 use crate::queue::Reconciler;
 use crate::status::{self, Facts, Times};
 use crate::steps::{self, Item};
 use crate::validate::ValidSchedule;
-use crate::world::World;
 
 const KIND: &str = "Schedule";
 const COMPONENTS: [&str; 1] = ["remind"];
@@ -35,7 +35,7 @@ const OVERDUE: SignedDuration = SignedDuration::from_mins(3);
 
 /// The controller.
 pub struct Schedules {
-    world: Arc<World>,
+    context: Arc<Context>,
     cluster: Cluster,
     calls: Calls,
     timed: Arc<TimesOf>,
@@ -45,7 +45,7 @@ pub struct Schedules {
 
 /// By uid, with the generation.
 type TimesOf = Mutex<HashMap<Uuid, (i64, Arc<Timed>)>>;
-type Event = Item<Schedule, ValidSchedule>;
+type ScheduleItem = Item<Schedule, ValidSchedule>;
 
 /// What a schedule's times are now, until they change by themselves.
 struct Timed {
@@ -56,24 +56,24 @@ struct Timed {
 
 /// A schedule with all that is known of it.
 struct Known {
-    event: Event,
+    event: ScheduleItem,
     timed: Option<Arc<Timed>>,
     /// As the hub gets it: suspended too when an older one has the slot.
     plan: Option<Plan>,
-    found: Finding,
+    found: ScheduleFinding,
 }
 
 impl Reconciler for Schedules {
     const NAME: &'static str = "schedule";
 
     async fn reconcile(&self, namespace: String) -> Result<Option<Duration>, Error> {
-        let now = (self.world.now)();
-        let names = self.world.channel_names(&namespace);
+        let now = (self.context.now)();
+        let names = self.context.channel_names(&namespace);
         let (known, until) = self.weigh(&namespace, now).await;
         let children = self.build(&namespace, &known);
         let (mut errors, again) = self.apply(&namespace, &known, &children).await;
         let (late, look) = self.late(&known, now);
-        errors.extend(self.start(&late, &self.world.owners(&namespace)).await);
+        errors.extend(self.start(&late, &self.context.owners(&namespace)).await);
         errors.extend(self.report(&known, &names, &errors, now).await);
         let until = until.into_iter().chain(look).min().map(|until| wait(now, until));
         steps::end(errors, until.into_iter().chain(again).min())
@@ -87,15 +87,15 @@ fn wait(now: Timestamp, until: Timestamp) -> Duration {
 
 impl Schedules {
     /// With its own field manager in `cluster`.
-    pub fn new(world: Arc<World>, cluster: Cluster) -> Self {
-        Self { world, cluster, calls: Calls::default(), timed: Arc::default(), started: Mutex::default() }
+    pub fn new(context: Arc<Context>, cluster: Cluster) -> Self {
+        Self { context, cluster, calls: Calls::default(), timed: Arc::default(), started: Mutex::default() }
     }
 
     /// Finds times and conflicts, and when they change by themselves: on a thread on which nobody waits.
     async fn weigh(&self, namespace: &str, now: Timestamp) -> (Vec<Known>, Option<Timestamp>) {
-        let (world, timed) = (Arc::clone(&self.world), Arc::clone(&self.timed));
+        let (context, timed) = (Arc::clone(&self.context), Arc::clone(&self.timed));
         let namespace = namespace.to_owned();
-        match tokio::task::spawn_blocking(move || weigh(&world, &timed, &namespace, now)).await {
+        match tokio::task::spawn_blocking(move || weigh(&context, &timed, &namespace, now)).await {
             Ok(weighed) => weighed,
             // A panic is this run's; the other way to end is that of the process.
             Err(ended) => match ended.try_into_panic() {
@@ -115,7 +115,7 @@ impl Schedules {
             };
             if !timed.lines.is_empty() {
                 owners.push(owner);
-                children.extend(children::reminders(&self.world.settings, plan, &timed.lines));
+                children.extend(children::reminders(&self.context.settings, plan, &timed.lines));
             }
         }
         if !owners.is_empty() {
@@ -130,9 +130,9 @@ impl Schedules {
         known: &[Known],
         children: &[Child],
     ) -> (Vec<Error>, Option<Duration>) {
-        let mut errors = steps::apply(&self.world, &self.cluster, namespace, &COMPONENTS, children).await;
+        let mut errors = steps::apply(&self.context, &self.cluster, namespace, &COMPONENTS, children).await;
         let plans: Vec<Plan> = known.iter().filter_map(|known| known.plan.clone()).collect();
-        let (failed, again) = self.calls.send(&self.world, namespace, plans).await;
+        let (failed, again) = self.calls.send(&self.context, namespace, plans).await;
         errors.extend(failed);
         (errors, again)
     }
@@ -143,9 +143,9 @@ impl Schedules {
         else {
             return None;
         };
-        let answering = self.world.hub.answering_since()?.elapsed();
+        let answering = self.context.hub.answering_since()?.elapsed();
         let answering = now - SignedDuration::try_from(answering).unwrap_or_default();
-        let due = untold(&self.world.hub.view(plan), valid, plan, now).filter(|_| !plan.suspended)?;
+        let due = untold(&self.context.hub.view(plan), valid, plan, now).filter(|_| !plan.suspended)?;
         Some((due, due.max(answering)))
     }
 
@@ -163,7 +163,7 @@ impl Schedules {
         for known in known {
             let (Some(plan), Some((due, since))) = (&known.plan, self.waiting(known, now)) else { continue };
             let seen =
-                self.world.seen(ChildKind::CronJob, &plan.namespace, &children::cron_job_name(plan, 0));
+                self.context.seen(ChildKind::CronJob, &plan.namespace, &children::cron_job_name(plan, 0));
             let made = seen.and_then(|seen| Some(seen.creation_timestamp?.0));
             let is_late = made.is_none_or(|made| made > due) || since + LATE <= now;
             if is_late && started.get(&plan.uid) != Some(&due) {
@@ -178,7 +178,7 @@ impl Schedules {
     async fn start(&self, late: &[(&Plan, Timestamp)], owners: &Owners) -> Vec<Error> {
         let mut errors = Vec::new();
         for (plan, due) in late {
-            let job = children::late_reminder(&self.world.settings, plan, *due);
+            let job = children::late_reminder(&self.context.settings, plan, *due);
             match self.cluster.start(&job, owners).await {
                 Ok(()) => {
                     let mut started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
@@ -209,8 +209,8 @@ impl Schedules {
                 before: &before.conditions,
                 plan: event.valid.as_ref().map(|valid| known.plan.as_ref().unwrap_or(&valid.plan)),
                 hub: Some(match &known.plan {
-                    Some(plan) => self.world.hub.view(plan),
-                    None => self.world.hub.told(event.uid()),
+                    Some(plan) => self.context.hub.view(plan),
+                    None => self.context.hub.view_without_plan(event.uid()),
                 }),
                 apply_error: steps::trouble(errors, |name| {
                     name.starts_with("ServiceAccount") || name.contains(&job)
@@ -221,9 +221,9 @@ impl Schedules {
                 stuck_channels: known
                     .plan
                     .as_ref()
-                    .map(|plan| self.world.stuck(&plan.namespace, named(plan)))
+                    .map(|plan| self.context.stuck(&plan.namespace, named(plan)))
                     .unwrap_or_default(),
-                hub_url: &self.world.settings.hub_url,
+                hub_url: &self.context.settings.hub_url,
                 now,
             };
             let times = known.timed.as_ref().map(|timed| &timed.times);
@@ -249,16 +249,21 @@ impl Schedules {
     }
 }
 
-fn weigh(world: &World, timed: &TimesOf, namespace: &str, now: Timestamp) -> (Vec<Known>, Option<Timestamp>) {
-    let objects = world.schedules.of(namespace);
-    let events: Vec<Event> =
-        objects.into_iter().map(|object| Item { valid: world.conflicts.valid(&object), object }).collect();
-    let Found { mut findings, until } = world.conflicts.find(namespace, now);
+fn weigh(
+    context: &Context,
+    timed: &TimesOf,
+    namespace: &str,
+    now: Timestamp,
+) -> (Vec<Known>, Option<Timestamp>) {
+    let objects = context.schedules.in_namespace(namespace);
+    let events: Vec<ScheduleItem> =
+        objects.into_iter().map(|object| Item { valid: context.conflicts.valid(&object), object }).collect();
+    let Found { mut findings, until } = context.conflicts.find(namespace, now);
     let known: Vec<Known> = events
         .into_iter()
         .map(|event| {
             let Ok(valid) = &event.valid else {
-                return Known { event, timed: None, plan: None, found: Finding::default() };
+                return Known { event, timed: None, plan: None, found: ScheduleFinding::default() };
             };
             let found = findings.remove(&valid.plan.uid).unwrap_or_default();
             let mut plan = valid.plan.clone();

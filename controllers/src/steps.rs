@@ -12,9 +12,9 @@ use serde_json::Value;
 use crate::children::{Child, ChildKind, Owner};
 use crate::cluster::{Cluster, Error, Reported};
 use crate::conditions::Standing;
+use crate::context::Context;
 use crate::guarded::Guarded;
 use crate::validate::Invalid;
-use crate::world::World;
 
 /// An object on its way through the steps.
 pub(crate) struct Item<K, V> {
@@ -50,16 +50,16 @@ const TAKEN_AGAIN: Duration = Duration::from_secs(30);
 /// Applies every child, then deletes our children of these components that are not among them. One that fails stops no
 /// other, but nothing is made to run under an account that isn't ours.
 pub(crate) async fn apply(
-    world: &World,
+    context: &Context,
     cluster: &Cluster,
     namespace: &str,
     components: &[&str],
     children: &[Child],
 ) -> Vec<Error> {
     let mut errors = Vec::new();
-    let owners = world.owners(namespace);
+    let owners = context.owners(namespace);
     for child in children {
-        let seen = world.seen(child.kind, &child.namespace, &child.name);
+        let seen = context.seen(child.kind, &child.namespace, &child.name);
         let error = cluster.apply(child, seen.as_ref(), &owners).await.err();
         let no_account =
             child.kind == ChildKind::ServiceAccount && matches!(error, Some(Error::Taken { .. }));
@@ -68,7 +68,7 @@ pub(crate) async fn apply(
             break;
         }
     }
-    for (kind, seen) in world.children(namespace, components, &owners) {
+    for (kind, seen) in context.children(namespace, components, &owners) {
         let wanted = |child: &Child| child.kind == kind && Some(&child.name) == seen.name.as_ref();
         if !children.iter().any(wanted) {
             errors.extend(cluster.prune(kind, &seen).await.err());

@@ -117,7 +117,7 @@ impl Certificates {
     }
 
     /// What a Secret holds, if it holds all of it.
-    fn read(secret: &Secret) -> Option<Self> {
+    fn from_secret(secret: &Secret) -> Option<Self> {
         let text = |key: &str| {
             let ByteString(bytes) = secret.data.as_ref()?.get(key)?;
             String::from_utf8(bytes.clone()).ok().filter(|text| !text.is_empty())
@@ -134,7 +134,7 @@ impl Certificates {
         })
     }
 
-    fn write(&self, secret: &mut Secret) {
+    fn write_to(&self, secret: &mut Secret) {
         let pairs = [
             ("ca.crt", &self.authorities),
             ("ca.key", &self.authority_key),
@@ -210,10 +210,10 @@ impl Keeper {
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
         let mut secret =
             secrets.get(&self.secret).await.with_context(|| format!("read Secret {}", self.secret))?;
-        let held = Certificates::read(&secret);
+        let held = Certificates::from_secret(&secret);
         let current = Certificates::renewed(held.clone(), &self.names, now).context("make a certificate")?;
         if held.as_ref() != Some(&current) {
-            current.write(&mut secret);
+            current.write_to(&mut secret);
             // Refused when another replica was faster: the next look takes what that made.
             secrets
                 .replace(&self.secret, &PostParams::default(), &secret)
@@ -221,18 +221,18 @@ impl Keeper {
                 .with_context(|| format!("write Secret {}", self.secret))?;
             tracing::info!(names = current.names.join(","), expires = %current.expires, "a new certificate");
         }
-        self.tell(&current.authorities)
+        self.publish_to_people(&current.authorities)
             .await
             .with_context(|| format!("write ConfigMap {}", self.authorities))?;
         if let Some(webhook) = &self.webhook {
-            let published = self.publish(webhook, &current.authorities).await;
+            let published = self.publish_to_api_server(webhook, &current.authorities).await;
             published.with_context(|| format!("write ValidatingWebhookConfiguration {webhook}"))?;
         }
         Ok(current)
     }
 
     /// To people.
-    async fn tell(&self, authorities: &str) -> kube::Result<()> {
+    async fn publish_to_people(&self, authorities: &str) -> kube::Result<()> {
         const KEY: &str = "ca.crt";
         let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
         let map = maps.get(&self.authorities).await?;
@@ -244,7 +244,7 @@ impl Keeper {
     }
 
     /// To the API server.
-    async fn publish(&self, webhook: &str, authorities: &str) -> kube::Result<()> {
+    async fn publish_to_api_server(&self, webhook: &str, authorities: &str) -> kube::Result<()> {
         let webhooks: Api<ValidatingWebhookConfiguration> = Api::all(self.client.clone());
         let configuration = webhooks.get(webhook).await?;
         let bundle = ByteString(authorities.as_bytes().to_vec());
@@ -345,11 +345,11 @@ mod tests {
     fn the_secret_gives_back_what_was_put_in_and_half_of_it_is_nothing() {
         let made = Certificates::renewed(None, &names(), now()).unwrap();
         let mut secret = Secret::default();
-        assert!(Certificates::read(&secret).is_none());
-        made.write(&mut secret);
-        assert!(Certificates::read(&secret) == Some(made.clone()));
+        assert!(Certificates::from_secret(&secret).is_none());
+        made.write_to(&mut secret);
+        assert!(Certificates::from_secret(&secret) == Some(made.clone()));
         secret.data.as_mut().unwrap().remove("tls.key");
-        assert!(Certificates::read(&secret).is_none());
+        assert!(Certificates::from_secret(&secret).is_none());
         assert!(!format!("{made:?}").contains("PRIVATE"));
     }
 }

@@ -120,7 +120,7 @@ async fn work(config: &Config, metrics: &Metrics, phase: &watch::Sender<Phase>) 
     });
     let mut running = controllers::run::watch(&options);
     if config.webhook.is_some() {
-        let admission = Arc::new(Admission::new(Arc::clone(&running.world), metrics.clone()));
+        let admission = Arc::new(Admission::new(Arc::clone(&running.context), metrics.clone()));
         let (listen, reviews) = (config.admission_listen, config.reviews());
         tasks.spawn(webhook::serve(listen, current, admission, metrics.clone(), reviews));
     }
@@ -133,8 +133,8 @@ async fn work(config: &Config, metrics: &Metrics, phase: &watch::Sender<Phase>) 
         }));
     }
     // Until the first full look at the cluster, and until it can be asked, this replica is no help.
-    running.world.synced().await;
-    running.world.conflicts.settle(now());
+    running.context.synced().await;
+    running.context.conflicts.recheck(now());
     phase.send_replace(Phase::Standby);
     tokio::select! {
         leads = leads.wait_for(|leads| *leads) => { leads.context("the lease's task ended")?; }

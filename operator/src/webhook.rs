@@ -2,14 +2,14 @@
 //!
 //! Who asks is the API server, known by its certificate where the administrator has it show one ([`Clients`]); without, anybody
 //! may ask, each address within its share. A body is charged as it arrives, and what is made of it before it is made
-//! ([`budget`]); objects are looked at on threads of their own in turns ([`turns`]). Invariant: a question that begins is
+//! ([`review_memory`]); objects are looked at on threads of their own in turns ([`review_pool`]). Invariant: a question that begins is
 //! answered before the API server gives up, by a denial that names the bound where one is spent: no answer in time would be an
 //! open door. Never here: what is allowed (that is `controllers::admission`).
 
-mod budget;
+mod review_memory;
+mod review_pool;
 #[cfg(test)]
 mod tests;
-mod turns;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -33,8 +33,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::budget::{Budget, Charge};
-use self::turns::Turns;
+use self::review_memory::{Charge, ReviewMemory};
+use self::review_pool::ReviewPool;
 use crate::certificates::Certificates;
 
 /// The longest review, bytes: as long as the longest object that the API server takes.
@@ -73,32 +73,32 @@ pub(crate) async fn serve(
     metrics: Metrics,
     settings: Settings,
 ) -> anyhow::Result<()> {
-    let tls = keep(certificates, settings.clients.clone()).await?;
-    let desk = Desk::new(admission, metrics, &settings)?;
+    let tls = keep_tls_config(certificates, settings.clients.clone()).await?;
+    let handler = ReviewHandler::new(admission, metrics, &settings)?;
     let listener = TcpListener::bind(listen).await.with_context(|| format!("can't listen on {listen}"))?;
-    serving::serve(listener, Some(tls), CAPS, router(desk), CancellationToken::new()).await;
+    serving::serve(listener, Some(tls), CAPS, router(handler), CancellationToken::new()).await;
     Ok(())
 }
 
-fn router(desk: Arc<Desk>) -> Router {
-    Router::new().route("/admit", post(admit)).with_state(desk)
+fn router(handler: Arc<ReviewHandler>) -> Router {
+    Router::new().route("/admit", post(admit)).with_state(handler)
 }
 
 /// What to serve with, now and after every change of the certificates or the clients' authorities.
-async fn keep(
+async fn keep_tls_config(
     mut certificates: watch::Receiver<Option<Certificates>>,
     clients: Option<(PathBuf, Vec<String>)>,
 ) -> anyhow::Result<watch::Receiver<Arc<ServerConfig>>> {
     let first = certificates.wait_for(Option::is_some).await?.clone().context("no certificates")?;
-    let mut known = read(clients.as_ref()).await?;
-    let (current, tls) = watch::channel(config(&first, known.as_ref())?);
+    let mut known = read_client_authorities(clients.as_ref()).await?;
+    let (current, tls) = watch::channel(tls_config(&first, known.as_ref())?);
     tokio::spawn(async move {
         loop {
             let renewed = tokio::select! {
                 changed = certificates.changed() => if changed.is_ok() { true } else { return },
                 () = tokio::time::sleep(LOOK), if clients.is_some() => false,
             };
-            match read(clients.as_ref()).await {
+            match read_client_authorities(clients.as_ref()).await {
                 Ok(read) if read == known && !renewed => continue,
                 Ok(read) => known = read,
                 Err(error) => {
@@ -106,7 +106,7 @@ async fn keep(
                     tracing::warn!(error, "the clients' authorities stay as they are");
                 }
             }
-            let next = certificates.borrow_and_update().as_ref().map(|held| config(held, known.as_ref()));
+            let next = certificates.borrow_and_update().as_ref().map(|held| tls_config(held, known.as_ref()));
             match next {
                 Some(Ok(next)) => drop(current.send_replace(next)),
                 Some(Err(error)) => tracing::error!(%error, "the new certificate can't be used"),
@@ -117,7 +117,9 @@ async fn keep(
     Ok(tls)
 }
 
-async fn read(clients: Option<&(PathBuf, Vec<String>)>) -> anyhow::Result<Option<Clients>> {
+async fn read_client_authorities(
+    clients: Option<&(PathBuf, Vec<String>)>,
+) -> anyhow::Result<Option<Clients>> {
     let Some((file, names)) = clients else { return Ok(None) };
     let path: &Path = file;
     let authorities =
@@ -125,18 +127,18 @@ async fn read(clients: Option<&(PathBuf, Vec<String>)>) -> anyhow::Result<Option
     Ok(Some(Clients { authorities, names: names.clone() }))
 }
 
-fn config(held: &Certificates, clients: Option<&Clients>) -> anyhow::Result<Arc<ServerConfig>> {
+fn tls_config(held: &Certificates, clients: Option<&Clients>) -> anyhow::Result<Arc<ServerConfig>> {
     serving::tls(held.certificate.as_bytes(), held.key.as_bytes(), clients)
 }
 
 /// What questions come to.
-struct Desk {
+struct ReviewHandler {
     admission: Arc<Admission>,
     metrics: Metrics,
-    budget: Arc<Budget>,
+    memory: Arc<ReviewMemory>,
     /// For bodies up to [`SHORT`]: what long ones and what is made of them can't use up.
-    short: Arc<Budget>,
-    turns: Turns,
+    short: Arc<ReviewMemory>,
+    pool: ReviewPool,
     long: Semaphore,
     told: Mutex<Option<Instant>>,
 }
@@ -149,17 +151,20 @@ enum Stop {
     NoReview,
 }
 
-async fn admit(State(desk): State<Arc<Desk>>, request: Request) -> Result<Json<Value>, StatusCode> {
+async fn admit(
+    State(handler): State<Arc<ReviewHandler>>,
+    request: Request,
+) -> Result<Json<Value>, StatusCode> {
     // Without one there is nobody to be answered.
     let peer = request.extensions().get::<Peer>().map(|Peer(peer)| peer.ip());
     let peer = peer.ok_or(StatusCode::INTERNAL_SERVER_ERROR)?.to_canonical();
     let begun = Instant::now();
     let until = begun + patience(request.uri().query().unwrap_or_default());
-    match desk.answer(peer, request.into_body(), begun, until).await {
+    match handler.answer(peer, request.into_body(), begun, until).await {
         Ok(answer) => Ok(Json(answer)),
         Err(Stop::Answer(uid, answer)) => {
-            desk.metrics.turned_away();
-            if desk.is_to_be_told(begun) {
+            handler.metrics.turned_away();
+            if handler.is_to_be_told(begun) {
                 tracing::warn!(%peer, message = answer.message, "reviews are not looked at, such as this one");
             }
             Ok(Json(answer.to(&uid)))
@@ -175,7 +180,7 @@ fn patience(query: &str) -> Duration {
     seconds.map_or(ANSWERS, |seconds| (Duration::from_secs(seconds.into()) * 4 / 5).min(ANSWERS))
 }
 
-impl Desk {
+impl ReviewHandler {
     fn new(admission: Arc<Admission>, metrics: Metrics, settings: &Settings) -> anyhow::Result<Arc<Self>> {
         // Whoever shows a certificate is an API server; of the others each has a third.
         let per_peer = |of: usize| if settings.clients.is_some() { of } else { of / 3 };
@@ -184,9 +189,9 @@ impl Desk {
         Ok(Arc::new(Self {
             admission,
             metrics,
-            budget: Budget::new(long, per_peer(long)),
-            short: Budget::new(short, per_peer(short)),
-            turns: Turns::start().context("no threads for admission")?,
+            memory: ReviewMemory::new(long, per_peer(long)),
+            short: ReviewMemory::new(short, per_peer(short)),
+            pool: ReviewPool::start().context("no threads for admission")?,
             long: Semaphore::new(2),
             told: Mutex::default(),
         }))
@@ -227,10 +232,10 @@ impl Desk {
             tracing::debug!(%error, %peer, "a review that can't be read");
             Stop::NoReview
         })?;
-        if !question.is_news() {
+        if !question.needs_review() {
             return Ok(question.answered(&self.admission.review(&question)));
         }
-        let charge = self.budget.charge(peer, question.cost(), until).await;
+        let charge = self.memory.charge(peer, question.cost(), until).await;
         let charge = charge.map_err(|spent| stop(&spent.to_string()))?;
         let (admission, namespace) = (Arc::clone(&self.admission), question.namespace().to_owned());
         let look = move || {
@@ -238,8 +243,8 @@ impl Desk {
             drop((question, charge));
             answer
         };
-        let answer = self.turns.run(peer, &namespace, until, look).await;
-        answer.map_err(|no_turn| stop(&no_turn.to_string()))
+        let answer = self.pool.run(peer, &namespace, until, look).await;
+        answer.map_err(|not_reviewed| stop(&not_reviewed.to_string()))
     }
 
     /// The whole body, and what is charged for it.
@@ -268,7 +273,7 @@ impl Desk {
                 let short = (room <= SHORT).then(|| self.short.charge_now(peer, room)).flatten();
                 let charged = match short {
                     Some(short) => Ok(short),
-                    None => self.budget.charge(peer, room, until).await,
+                    None => self.memory.charge(peer, room, until).await,
                 };
                 match charged {
                     Ok(larger) => {

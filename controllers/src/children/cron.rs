@@ -86,7 +86,7 @@ fn metadata(plan: &Plan, name: &str) -> Value {
         "name": name,
         "namespace": plan.namespace,
         "labels": own_labels(plan),
-        "ownerReferences": owners(&[Owner::of(plan)]),
+        "ownerReferences": owners(&[Owner::for_plan(plan)]),
     })
 }
 

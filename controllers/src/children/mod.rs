@@ -87,7 +87,7 @@ pub struct Owner {
 
 impl Owner {
     /// The owner that a plan is of.
-    pub fn of(plan: &Plan) -> Self {
+    pub fn for_plan(plan: &Plan) -> Self {
         Self { kind: plan.kind().name(), name: plan.name.clone(), uid: plan.uid.to_string() }
     }
 }

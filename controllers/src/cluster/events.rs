@@ -14,7 +14,7 @@ use crate::conditions::{cut, find, reasons, types};
 
 /// What is worth an event: a new status or reason of Ready (other than work under way), and flips of the kind's own
 /// conditions.
-pub(super) fn of(object: &Reported<'_>, instance: &str, now: Timestamp) -> Vec<Event> {
+pub(super) fn for_report(object: &Reported<'_>, instance: &str, now: Timestamp) -> Vec<Event> {
     let told = |type_: &str| {
         let after = find(object.after, type_)?;
         let before = find(object.before, type_);
@@ -199,7 +199,7 @@ mod tests {
             let (before, shown) = before;
             let (after, status) = after;
             let object = Reported { kind: "AlertRule", meta: &meta, shown, before, after, status };
-            let told = of(&object, "pod", Timestamp::UNIX_EPOCH);
+            let told = for_report(&object, "pod", Timestamp::UNIX_EPOCH);
             told.into_iter().map(|event| (event.type_.unwrap(), event.reason.unwrap())).collect::<Vec<_>>()
         };
         let (unknown, no, yes) = (
@@ -234,7 +234,7 @@ mod tests {
                 after: &[],
                 status: after,
             };
-            let told = of(&object, "pod", Timestamp::UNIX_EPOCH);
+            let told = for_report(&object, "pod", Timestamp::UNIX_EPOCH);
             told.into_iter().filter_map(|event| Some((event.reason?, event.note?))).collect::<Vec<_>>()
         };
         let delivered = |count: i64| json!({"deliveries": {"delivered": count}});

@@ -85,7 +85,7 @@ fn a_neighbour_goes_on_while_searches_over_the_budget_are_made_and_nobody_has_th
     assert!(why(4).contains("only its first 20000 occurrences were looked at"), "{}", why(4));
     assert!(of(4).compared_until.is_some(), "{:?}", of(4));
     assert!(!conflicts.answer_next(), "what was over the budget is not begun again");
-    conflicts.settle(now());
+    conflicts.recheck(now());
     assert!(!conflicts.answer_next());
 }
 
@@ -97,8 +97,8 @@ fn the_work_of_a_namespace_is_not_done_by_one_that_shares_nothing_with_it() {
     }
     let mine = schedule_of("neighbour", 10, &json!({}));
     conflicts.put(&Arc::new(mine), now());
-    assert_eq!(conflicts.settle_within(Some("neighbour"), now(), u64::MAX), (1, true));
-    assert_eq!(conflicts.settle_within(Some("attacker"), now(), u64::MAX), (5, true));
+    assert_eq!(conflicts.recheck_within(Some("neighbour"), now(), u64::MAX), (1, true));
+    assert_eq!(conflicts.recheck_within(Some("attacker"), now(), u64::MAX), (5, true));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! Schedules are looked at from the oldest on, since only an older one can take a slot or leave it; so each is looked at once
 //! after a change. Each call does a bounded part, and the next one goes on. Never: words, or a search for free times.
 
-mod settle;
+mod recheck;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -15,11 +15,11 @@ use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 #[cfg(test)]
-pub(super) use self::settle::AT_ONCE;
-pub(super) use self::settle::COMPARING;
-use super::asks::{Asks, Suggested};
+pub(super) use self::recheck::AT_ONCE;
+pub(super) use self::recheck::COMPARING;
 use super::links::Links;
-use super::{Finding, Found};
+use super::suggestions::{Suggested, Suggestions};
+use super::{Found, ScheduleFinding};
 use crate::validate::{Need, ValidResource, ValidSchedule};
 
 /// Runs that the schedules of a namespace may take, of 28 bytes each. One that repeats evenly takes a few at each thing.
@@ -31,7 +31,7 @@ pub(super) type Key = (Timestamp, Uuid);
 
 pub(super) struct Index {
     pub(super) occupancy: Occupancy<Key, Need>,
-    held: BTreeMap<Key, Held>,
+    held: BTreeMap<Key, IndexedSchedule>,
     keys: HashMap<Uuid, Key>,
     spaces: HashMap<String, BTreeSet<Key>>,
     /// Who needs it.
@@ -48,14 +48,14 @@ pub(super) struct Index {
     /// To be held anew, since what they may have of others has changed, by namespace.
     again: HashMap<String, BTreeSet<Key>>,
     links: Links,
-    pub(super) asks: Asks,
+    pub(super) asks: Suggestions,
     /// When what was found ends.
     ends: BTreeSet<(Timestamp, Key)>,
     /// Namespaces for which something was found that they did not ask for.
-    stirred: BTreeSet<String>,
+    affected: BTreeSet<String>,
 }
 
-struct Held {
+struct IndexedSchedule {
     schedule: Arc<ValidSchedule>,
     needs: Vec<Need>,
     /// What it takes at all that it needs.
@@ -63,7 +63,7 @@ struct Held {
     /// It is not compared: its namespace takes all that it may. Then so many runs are wanted.
     is_over: bool,
     wants: usize,
-    found: Option<(Finding, Timestamp)>,
+    found: Option<(ScheduleFinding, Timestamp)>,
 }
 
 pub(super) fn key(schedule: &ValidSchedule) -> Key {
@@ -90,9 +90,9 @@ impl Index {
             stale: HashMap::new(),
             again: HashMap::new(),
             links: Links::default(),
-            asks: Asks::default(),
+            asks: Suggestions::default(),
             ends: BTreeSet::new(),
-            stirred: BTreeSet::new(),
+            affected: BTreeSet::new(),
         }
     }
 
@@ -108,7 +108,7 @@ impl Index {
         self.free(schedule.plan.uid);
         let key = key(&schedule);
         let namespace = schedule.plan.namespace.clone();
-        let (mut needs, not_permitted) = self.weigh(&schedule);
+        let (mut needs, not_permitted) = self.permissions(&schedule);
         let mut runs = own.runs() * needs.len();
         let taken = self.runs.entry(namespace.clone()).or_default();
         let (is_over, wants) = (*taken + runs > OF_A_NAMESPACE, runs);
@@ -127,8 +127,8 @@ impl Index {
         }
         let permitted = schedule.shared.iter().filter(|reference| !not_permitted.contains(reference));
         self.links.set(key, &namespace, permitted.cloned().collect());
-        self.held.insert(key, Held { schedule, needs, runs, is_over, wants, found: None });
-        self.touch(&key, &namespace);
+        self.held.insert(key, IndexedSchedule { schedule, needs, runs, is_over, wants, found: None });
+        self.mark_neighbours(&key, &namespace);
         self.mark(&key);
         self.room_appeared(&namespace);
     }
@@ -158,7 +158,7 @@ impl Index {
             }
         }
         if !fit.is_empty() {
-            self.stirred.insert(namespace.to_owned());
+            self.affected.insert(namespace.to_owned());
             self.again.entry(namespace.to_owned()).or_default().extend(fit);
         }
     }
@@ -189,24 +189,24 @@ impl Index {
         }
         self.links.set(key, namespace, BTreeSet::new());
         forget(&mut self.spaces, namespace, &key);
-        self.touched(&key, namespace, &held.needs);
+        self.mark_neighbours_at(&key, namespace, &held.needs);
     }
 
-    fn touch(&mut self, key: &Key, namespace: &str) {
+    fn mark_neighbours(&mut self, key: &Key, namespace: &str) {
         let needs = self.held.get(key).map_or_else(Vec::new, |held| held.needs.clone());
-        self.touched(key, namespace, &needs);
+        self.mark_neighbours_at(key, namespace, &needs);
     }
 
     /// What others may find otherwise when `key` comes or goes: the younger, and whoever asks for free times. Those of other
     /// namespaces are looked at when these ask.
-    fn touched(&mut self, key: &Key, namespace: &str, needs: &[Need]) {
+    fn mark_neighbours_at(&mut self, key: &Key, namespace: &str, needs: &[Need]) {
         let all = |need| self.needed.get(need).into_iter().flatten().copied();
         let near: BTreeSet<Key> = needs.iter().flat_map(all).collect();
         for other in near {
             if other > *key {
                 self.mark(&other);
                 let space = self.held.get(&other).map(|held| &held.schedule.plan.namespace);
-                self.stirred.extend(space.filter(|space| *space != namespace).cloned());
+                self.affected.extend(space.filter(|space| *space != namespace).cloned());
             } else if other < *key {
                 self.ask(&other);
             }
@@ -233,18 +233,18 @@ impl Index {
         if self.lent.get(&reference) != Some(&resource) {
             let capacity = resource.capacity;
             self.lent.insert(reference.clone(), resource);
-            self.lent_otherwise(&reference, capacity);
+            self.lending_changed(&reference, capacity);
         }
     }
 
     /// Takes a resource back: what bears its name in its own namespace is one thing, as without it.
     pub(super) fn unlend(&mut self, reference: &ResourceRef) {
         if self.lent.remove(reference).is_some() {
-            self.lent_otherwise(reference, 1);
+            self.lending_changed(reference, 1);
         }
     }
 
-    fn lent_otherwise(&mut self, reference: &ResourceRef, capacity: u32) {
+    fn lending_changed(&mut self, reference: &ResourceRef, capacity: u32) {
         let need = Need::from(reference);
         self.occupancy.set_capacity(&need, capacity);
         let users: Vec<Key> = self.needed.get(&need).into_iter().flatten().copied().collect();
@@ -255,7 +255,7 @@ impl Index {
         for key in named.collect::<Vec<Key>>() {
             let Some(held) = self.held.get(&key) else { continue };
             let namespace = held.schedule.plan.namespace.clone();
-            let (needs, not_permitted) = self.weigh(&held.schedule);
+            let (needs, not_permitted) = self.permissions(&held.schedule);
             if needs == held.needs && !held.is_over {
                 forget(&mut self.again, &namespace, &key);
                 continue;
@@ -263,15 +263,15 @@ impl Index {
             let permitted =
                 held.schedule.shared.iter().filter(|reference| !not_permitted.contains(reference));
             self.links.add(key, &namespace, permitted.cloned().collect());
-            self.stirred.insert(namespace.clone());
+            self.affected.insert(namespace.clone());
             self.again.entry(namespace).or_default().insert(key);
         }
         let spaces = users.iter().filter_map(|key| self.held.get(key));
-        self.stirred.extend(spaces.map(|held| held.schedule.plan.namespace.clone()));
+        self.affected.extend(spaces.map(|held| held.schedule.plan.namespace.clone()));
     }
 
     /// Holds one anew, expanded before, unless it is otherwise by now or another look has done so: what that found must stay.
-    pub(super) fn put_again(&mut self, schedule: &Arc<ValidSchedule>, own: &Expanded) {
+    pub(super) fn reinsert(&mut self, schedule: &Arc<ValidSchedule>, own: &Expanded) {
         let held = self.held.get(&key(schedule));
         if self.is_again(schedule) && held.is_some_and(|held| Arc::ptr_eq(&held.schedule, schedule)) {
             self.put(Arc::clone(schedule), own);
@@ -283,7 +283,7 @@ impl Index {
     }
 
     /// What a schedule may book, and what it names and may not.
-    pub(super) fn weigh(&self, schedule: &ValidSchedule) -> (Vec<Need>, Vec<ResourceRef>) {
+    pub(super) fn permissions(&self, schedule: &ValidSchedule) -> (Vec<Need>, Vec<ResourceRef>) {
         let mut needs = schedule.needs.clone();
         let mut not_permitted = Vec::new();
         for reference in &schedule.shared {
@@ -299,9 +299,9 @@ impl Index {
     pub(super) fn found(&mut self, namespace: &str, now: Timestamp) -> Found {
         // What changed since it was settled is told once it is, whoever has heard of the change meanwhile.
         if self.stale.contains_key(namespace) || self.again.contains_key(namespace) {
-            self.stirred.insert(namespace.to_owned());
+            self.affected.insert(namespace.to_owned());
         } else {
-            self.stirred.remove(namespace);
+            self.affected.remove(namespace);
         }
         let held = self.spaces.get(namespace).into_iter().flatten().filter_map(|key| self.held.get(key));
         let mut until = later(now, HOLDS);
@@ -326,7 +326,7 @@ impl Index {
         limit: usize,
         steps: &mut Steps,
     ) -> Clashes<Key, Need> {
-        let booking = booking(schedule, &self.weigh(schedule).0);
+        let booking = booking(schedule, &self.permissions(schedule).0);
         let holds = |other: &Key| !self.rejected.contains(other);
         self.occupancy.check_within(&key(schedule), &booking, holds, limit, steps)
     }
@@ -348,7 +348,7 @@ impl Index {
             let first = found.times.iter().map(|time| time.start);
             let until = first.fold(later(now, HOLDS), Timestamp::min);
             if self.asks.answer(key, found, until) {
-                self.stirred.insert(schedule.plan.namespace.clone());
+                self.affected.insert(schedule.plan.namespace.clone());
             }
         }
     }
@@ -409,11 +409,11 @@ impl Index {
 
     /// Whether something was found for others, and whether somebody asks for other times.
     pub(super) fn news(&self) -> (bool, bool) {
-        (!self.stirred.is_empty(), self.asks.is_due())
+        (!self.affected.is_empty(), self.asks.is_due())
     }
 
-    pub(super) fn stirred(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.stirred).into_iter().collect()
+    pub(super) fn affected(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.affected).into_iter().collect()
     }
 
     #[cfg(test)]

@@ -47,7 +47,7 @@ impl Links {
     }
 
     /// A namespace with all that it is linked to, over others too.
-    pub(super) fn of(&self, namespace: &str) -> BTreeSet<String> {
+    pub(super) fn linked_to(&self, namespace: &str) -> BTreeSet<String> {
         let mut linked = BTreeSet::from([namespace.to_owned()]);
         loop {
             let before = linked.len();
@@ -75,7 +75,8 @@ mod tests {
         let room = |namespace: &str| ResourceRef { namespace: namespace.to_owned(), name: "hall".to_owned() };
         let key = |number: u128| (jiff::Timestamp::UNIX_EPOCH, uuid::Uuid::from_u128(number));
         let mut links = Links::default();
-        let of = |links: &Links, namespace: &str| links.of(namespace).into_iter().collect::<Vec<String>>();
+        let of =
+            |links: &Links, namespace: &str| links.linked_to(namespace).into_iter().collect::<Vec<String>>();
         links.set(key(1), "a", BTreeSet::from([room("a")]));
         assert_eq!(of(&links, "a"), ["a"]);
         links.set(key(2), "b", BTreeSet::from([room("a")]));

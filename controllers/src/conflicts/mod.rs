@@ -8,13 +8,13 @@
 
 #[cfg(test)]
 mod abuse;
-mod asks;
+mod fair_lock;
 mod index;
 mod links;
+mod messages;
+mod suggestions;
 #[cfg(test)]
 mod tests;
-mod turns;
-mod words;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -28,15 +28,15 @@ use kube::{Resource as _, ResourceExt as _};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-pub use self::asks::Suggested;
+use self::fair_lock::FairLock;
 use self::index::{COMPARING, Index, booking, key};
-use self::turns::Turns;
-pub(crate) use self::words::{NOT_NAMED, not_compared, not_permitted};
-use crate::cache::Change;
+pub(crate) use self::messages::{NOT_NAMED, not_compared, not_permitted};
+pub use self::suggestions::Suggested;
+use crate::cache::ObjectChange;
+use crate::context::Memo;
 use crate::guarded::Guarded;
 use crate::status::Clash;
 use crate::validate::{self, Invalid, Need, Suggest, ValidResource, ValidSchedule, guarded};
-use crate::world::Memo;
 
 /// Clashes that a refusal tells.
 const TOLD: usize = 3;
@@ -55,7 +55,7 @@ const HOLDING: u64 = 10_000;
 
 /// The schedules of all namespaces, and what they may book.
 pub struct Conflicts {
-    index: Turns<Index>,
+    index: FairLock<Index>,
     /// Schedules that were validated, each for as long as it is there.
     memo: Memo<ValidSchedule>,
     /// That something was found anew for a namespace.
@@ -70,14 +70,14 @@ pub struct Conflicts {
 #[derive(Debug)]
 pub struct Found {
     /// By uid.
-    pub findings: HashMap<Uuid, Finding>,
+    pub findings: HashMap<Uuid, ScheduleFinding>,
     /// When to look again.
     pub until: Timestamp,
 }
 
 /// What was found for one schedule.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Finding {
+pub struct ScheduleFinding {
     /// What it names of other namespaces and may not book.
     pub not_permitted: Vec<ResourceRef>,
     /// Clashes with older schedules, in order of time.
@@ -127,7 +127,7 @@ impl Conflicts {
     /// Looks so far ahead.
     pub fn new(horizon: SignedDuration, now: Timestamp) -> Self {
         Self {
-            index: Turns::new(Index::new(horizon, now)),
+            index: FairLock::new(Index::new(horizon, now)),
             memo: Memo::default(),
             news: Notify::new(),
             questions: Notify::new(),
@@ -141,7 +141,7 @@ impl Conflicts {
     }
 
     /// A schedule came, changed or went.
-    pub fn heard(&self, change: &Change<Guarded<Schedule>>, now: Timestamp) {
+    pub fn schedule_changed(&self, change: &ObjectChange<Guarded<Schedule>>, now: Timestamp) {
         let uid = |object: &Arc<Guarded<Schedule>>| object.meta().uid.clone().unwrap_or_default();
         let (before, after) = (change.before.as_ref().map(uid), change.after.as_ref().map(uid));
         if let Some(gone) = before.filter(|uid| after.as_ref() != Some(uid)) {
@@ -156,7 +156,7 @@ impl Conflicts {
     }
 
     /// A resource came, changed or went.
-    pub fn heard_resource(&self, change: &Change<Guarded<BookableResource>>) {
+    pub fn resource_changed(&self, change: &ObjectChange<Guarded<BookableResource>>) {
         let Some(object) = change.after.as_ref().or(change.before.as_ref()) else { return };
         let reference = ResourceRef { namespace: change.namespace.clone(), name: object.name_any() };
         let there = change.after.as_ref().map(|after| match &after.0 {
@@ -211,27 +211,27 @@ impl Conflicts {
 
     /// What there is to say of the schedules of a namespace. Other times are looked for apart ([`Conflicts::answer`]).
     pub fn find(&self, namespace: &str, now: Timestamp) -> Found {
-        self.settle_within(Some(namespace), now, u64::MAX);
+        self.recheck_within(Some(namespace), now, u64::MAX);
         self.with(|index| index.found(namespace, now))
     }
 
     /// Looks again at all that may be otherwise since somebody asked; at how many.
-    pub fn settle(&self, now: Timestamp) -> usize {
-        self.settle_within(None, now, u64::MAX).0
+    pub fn recheck(&self, now: Timestamp) -> usize {
+        self.recheck_within(None, now, u64::MAX).0
     }
 
     /// At how many it looked again, and whether these are all.
-    fn settle_within(&self, namespace: Option<&str>, now: Timestamp, most: u64) -> (usize, bool) {
+    fn recheck_within(&self, namespace: Option<&str>, now: Timestamp, most: u64) -> (usize, bool) {
         let (mut looked_at, mut left) = (0, most);
         while left > 0 {
-            let part = self.with(|index| index.settle(namespace, now));
+            let part = self.with(|index| index.recheck(namespace, now));
             self.held_for(part.steps);
             looked_at += part.looked_at;
             left = left.saturating_sub(part.steps.max(1));
             if let Some(again) = part.again {
                 let ahead = self.with(|index| index.occupancy.far_ahead());
                 let own = expanded(&again, ahead);
-                self.with(|index| index.put_again(&again, &own));
+                self.with(|index| index.reinsert(&again, &own));
                 left = left.saturating_sub(HOLDING);
             } else if part.is_done {
                 return (looked_at, true);
@@ -269,17 +269,17 @@ impl Conflicts {
         }
         let answer = question.suggest(people, &NearestInHours, &mut steps);
         let times = answer.times.into_iter().map(|candidate| candidate.time.first).collect();
-        Suggested { times, not_looked_at: words::not_looked_at(answer.looked, SEARCHING) }
+        Suggested { times, not_looked_at: messages::not_looked_at(answer.looked, SEARCHING) }
     }
 
     fn question(&self, schedule: &ValidSchedule, search: &Search, steps: &mut Steps) -> FreeTimeQuery<Need> {
-        let (needs, ahead) = self.with(|index| (index.weigh(schedule).0, index.occupancy.ahead()));
+        let (needs, ahead) = self.with(|index| (index.permissions(schedule).0, index.occupancy.ahead()));
         FreeTimeQuery::new(booking(schedule, &needs), *search, ahead, steps)
     }
 
     /// What a schedule names of other namespaces and may not book.
     pub fn not_permitted(&self, schedule: &ValidSchedule) -> Vec<ResourceRef> {
-        self.with(|index| index.weigh(schedule).1)
+        self.with(|index| index.permissions(schedule).1)
     }
 
     fn copy(
@@ -301,15 +301,15 @@ impl Conflicts {
 
     /// Whether `schedule` can come in beside the others, or move there, for nobody gives way to who comes last.
     pub fn refusal(&self, schedule: &ValidSchedule, now: Timestamp) -> Slot {
-        if !self.settle_within(Some(&schedule.plan.namespace), now, BEFORE_AN_ANSWER).1 {
-            return Slot::NotKnown(words::BUSY.to_owned());
+        if !self.recheck_within(Some(&schedule.plan.namespace), now, BEFORE_AN_ANSWER).1 {
+            return Slot::NotKnown(messages::BUSY.to_owned());
         }
         let mut steps = Steps::new(COMPARING);
         let clashes = self.with(|index| index.clashes_of_newcomer(schedule, TOLD, &mut steps));
         self.held_for(COMPARING - steps.left());
         if clashes.total == 0 {
             let far = clashes.checked_until;
-            let not_known = clashes.is_short.then(|| words::too_much(far, schedule));
+            let not_known = clashes.is_short.then(|| messages::too_much(far, schedule));
             return not_known.map_or(Slot::Free, Slot::NotKnown);
         }
         let mut steps = Steps::new(REFUSING);
@@ -333,22 +333,22 @@ impl Conflicts {
             let named = |key| Some((key, index.name_of(&key, &schedule.plan.namespace)?.to_owned()));
             holders.filter_map(named).collect::<HashMap<_, _>>()
         });
-        Slot::Taken(words::refusal(&clashes, &whose, &free, schedule))
+        Slot::Taken(messages::refusal(&clashes, &whose, &free, schedule))
     }
 
     /// What a resource as it is to be takes from those who have it, in words.
     pub fn taken_by(&self, resource: &ValidResource, now: Timestamp) -> Option<String> {
-        self.settle_within(Some(&resource.reference.namespace), now, BEFORE_AN_ANSWER);
+        self.recheck_within(Some(&resource.reference.namespace), now, BEFORE_AN_ANSWER);
         self.with(|index| {
             let (too_many, all) = index.too_many(resource, &mut Steps::new(COMPARING));
-            words::taken(too_many, all, resource.capacity, index.not_served(resource))
+            messages::taken(too_many, all, resource.capacity, index.not_served(resource))
         })
     }
 
     /// Who has a resource now and next. A look takes a bounded part of the index's time.
     pub fn bookings(&self, resource: &ValidResource, now: Timestamp) -> Bookings {
         let own = &resource.reference.namespace;
-        self.settle_within(Some(own), now, BEFORE_AN_ANSWER);
+        self.recheck_within(Some(own), now, BEFORE_AN_ANSWER);
         let need = resource.need();
         let mut bookings = Bookings::default();
         // A busy thing is full of a day; one that is used seldom takes no more steps for a quarter.
@@ -380,11 +380,11 @@ impl Conflicts {
     }
 
     /// Waits until something is found anew by a look at other namespaces, and says for which ones.
-    pub async fn stirred(&self) -> Vec<String> {
+    pub async fn affected(&self) -> Vec<String> {
         loop {
-            let stirred = self.with(Index::stirred);
-            if !stirred.is_empty() {
-                return stirred;
+            let affected = self.with(Index::affected);
+            if !affected.is_empty() {
+                return affected;
             }
             self.news.notified().await;
         }
@@ -397,8 +397,8 @@ impl Conflicts {
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Index) -> T) -> T {
-        let (result, (stirred, asked)) = self.index.with(|index| (act(index), index.news()));
-        if stirred {
+        let (result, (affected, asked)) = self.index.with(|index| (act(index), index.news()));
+        if affected {
             self.news.notify_one();
         }
         if asked {

@@ -86,7 +86,7 @@ fn refused(conflicts: &Conflicts, schedule: &ValidSchedule) -> Option<String> {
 fn those(
     conflicts: &Conflicts,
     spaces: &[&str],
-    such: impl Fn(&Finding) -> bool,
+    such: impl Fn(&ScheduleFinding) -> bool,
     now: Timestamp,
 ) -> Vec<u128> {
     let findings = spaces.iter().flat_map(|space| conflicts.find(space, now).findings);
@@ -313,10 +313,10 @@ async fn a_change_between_settling_and_reading_what_was_found_is_still_told() {
         |found: &Found| found.findings.get(&two.plan.uid).is_some_and(|found| !found.clashes.is_empty());
     assert!(!clashes(&conflicts.find("b", now())));
     conflicts.lend(hall(1, &["a", "b"]));
-    assert!(conflicts.stirred().await.contains(&"b".to_owned()), "somebody else hears of the change");
+    assert!(conflicts.affected().await.contains(&"b".to_owned()), "somebody else hears of the change");
     // One that settled before reads now.
     assert!(!clashes(&conflicts.with(|index| index.found("b", now()))));
-    assert!(conflicts.stirred().await.contains(&"b".to_owned()));
+    assert!(conflicts.affected().await.contains(&"b".to_owned()));
     assert!(clashes(&conflicts.find("b", now())));
 }
 
@@ -329,10 +329,10 @@ fn what_one_look_found_stays_when_another_look_that_began_before_goes_on() {
     conflicts.find("a", now());
     conflicts.lend(hall(1, &[]));
     // The owner's look has taken up the guest to hold it anew, and the guest's own look comes before it.
-    let again = conflicts.with(|index| index.settle(Some("rooms"), now())).again.expect("the guest");
+    let again = conflicts.with(|index| index.recheck(Some("rooms"), now())).again.expect("the guest");
     let own = expanded(&again, conflicts.with(|index| index.occupancy.far_ahead()));
-    conflicts.settle_within(Some("a"), now(), u64::MAX);
-    conflicts.with(|index| index.put_again(&again, &own));
+    conflicts.recheck_within(Some("a"), now(), u64::MAX);
+    conflicts.with(|index| index.reinsert(&again, &own));
     let found = conflicts.with(|index| index.found("a", now()));
     assert_eq!(found.findings[&one.plan.uid].not_permitted, [hall(1, &[]).reference]);
 }
@@ -363,10 +363,10 @@ async fn who_finds_something_new_in_another_namespace_has_it_told_there() {
     assert_eq!(rejected(&conflicts), [2]);
     conflicts.take_out(&Uuid::from_u128(1).to_string());
     conflicts.find("a", now());
-    assert_eq!(conflicts.stirred().await, ["b"]);
+    assert_eq!(conflicts.affected().await, ["b"]);
     conflicts.lend(hall(1, &[]));
     conflicts.find("rooms", now());
-    assert_eq!(conflicts.stirred().await, ["b"]);
+    assert_eq!(conflicts.affected().await, ["b"]);
 }
 
 #[test]
@@ -381,15 +381,15 @@ fn a_change_is_a_look_at_those_who_share_something_with_it_and_at_nobody_else() 
         })
         .collect();
     let conflicts = holding(&all.iter().collect::<Vec<_>>());
-    assert_eq!(conflicts.settle(now()), 200);
-    assert_eq!(conflicts.settle(now()), 0);
+    assert_eq!(conflicts.recheck(now()), 200);
+    assert_eq!(conflicts.recheck(now()), 0);
     let mut youngest = schedule(59, &room(7));
     youngest.plan.uid = Uuid::from_u128(1_000);
     assert!(refused(&conflicts, &youngest).is_some());
     conflicts.put(&Arc::new(youngest), now());
-    assert_eq!(conflicts.settle(now()), 1, "itself");
+    assert_eq!(conflicts.recheck(now()), 1, "itself");
     conflicts.take_out(&Uuid::from_u128(7).to_string());
-    assert_eq!(conflicts.settle(now()), 10, "the younger ones of its room");
+    assert_eq!(conflicts.recheck(now()), 10, "the younger ones of its room");
 }
 
 const SPACES: [&str; 3] = ["a", "b", "rooms"];
@@ -531,7 +531,7 @@ fn a_namespace_that_takes_all_the_runs_that_it_may_is_told_and_others_are_compar
     let over = |found: &Found| found.findings.values().filter(|it| it.compared_until == Some(now())).count();
     let before = over(&conflicts.find("greedy", now()));
     conflicts.take_out(&Uuid::from_u128(1).to_string());
-    assert!(conflicts.with(Index::stirred).contains(&"greedy".to_owned()));
+    assert!(conflicts.with(Index::affected).contains(&"greedy".to_owned()));
     let found = conflicts.find("greedy", now());
     assert!(over(&found) < before, "{} of {before}", over(&found));
     for number in 2..39 {

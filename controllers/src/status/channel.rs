@@ -10,7 +10,7 @@ use crate::conditions::{Conditions, Is, cut, reasons, types};
 /// What a channel shows; `before` is what it shows now.
 pub fn channel(facts: &Facts<'_>, before: &NotificationChannelStatus) -> NotificationChannelStatus {
     let mut conditions = Conditions::new(facts.before, facts.generation, facts.now);
-    let told = match facts.told().map(|told| &told.body) {
+    let told = match facts.hub_status().map(|told| &told.body) {
         Some(StatusBody::NotificationChannel(told)) => Some(told),
         _ => None,
     };

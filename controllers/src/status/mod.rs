@@ -3,8 +3,8 @@
 //! Invariant: `Ready` is true only when the children do the job for this generation. Never: a number that changes all the
 //! time in a condition's message.
 
-mod became;
 mod channel;
+mod deliveries;
 mod resource;
 mod rule;
 mod schedule;
@@ -76,7 +76,7 @@ pub struct Facts<'a> {
 
 impl Facts<'_> {
     /// What the hub tells of the object.
-    fn told(&self) -> Option<&ObjectStatus> {
+    fn hub_status(&self) -> Option<&ObjectStatus> {
         self.hub.as_ref()?.status.as_ref()
     }
 
@@ -85,10 +85,10 @@ impl Facts<'_> {
         let plan = match self.plan {
             Err(invalid) => {
                 let earlier =
-                    self.told().map(|told| format!("; generation {} stays in force", told.generation));
+                    self.hub_status().map(|told| format!("; generation {} stays in force", told.generation));
                 return Some(Standing::Stalled {
                     reason: invalid.reason.to_owned(),
-                    message: format!("{}{}", invalid.told(), earlier.unwrap_or_default()),
+                    message: format!("{}{}", invalid.full_message(), earlier.unwrap_or_default()),
                 });
             }
             Ok(plan) => plan,
@@ -124,7 +124,7 @@ impl Facts<'_> {
                 ),
             ));
         }
-        let runs = self.told().is_some_and(|told| told.revision == plan.revision() && told.running > 0);
+        let runs = self.hub_status().is_some_and(|told| told.revision == plan.revision() && told.running > 0);
         (self.wants_running && !runs).then(|| {
             under_way(
                 reasons::WORKER_BEHIND,
@@ -165,7 +165,7 @@ impl Facts<'_> {
             ));
         }
         if let Some(stuck) = self.stuck_channels.iter().find(|stuck| stuck.stalled) {
-            return Some(waiting(reasons::CHANNEL_NOT_READY, stuck.told()));
+            return Some(waiting(reasons::CHANNEL_NOT_READY, stuck.sentence()));
         }
         let (first, message) = self.problems(|problem| problem.reason != ObjectProblem::TEMPLATE_FAILED)?;
         Some(Standing::Waiting { reason: word(&first.reason), message })
@@ -174,7 +174,7 @@ impl Facts<'_> {
     /// Ready; a channel that can't send now, and a text that could not be rendered lately, are said.
     fn ready(&self, message: &str) -> Standing {
         if let Some(stuck) = self.stuck_channels.first() {
-            let message = format!("{message}; but {}", stuck.told());
+            let message = format!("{message}; but {}", stuck.sentence());
             return Standing::Ready { reason: reasons::CHANNEL_NOT_READY, message };
         }
         match self.problems(|problem| problem.reason == ObjectProblem::TEMPLATE_FAILED) {
@@ -190,14 +190,14 @@ impl Facts<'_> {
 
     /// The first of such problems, and what the first five say.
     fn problems(&self, such: impl Fn(&&ObjectProblem) -> bool) -> Option<(&ObjectProblem, String)> {
-        let problems = || self.told().into_iter().flat_map(|told| &told.problems).filter(&such);
+        let problems = || self.hub_status().into_iter().flat_map(|told| &told.problems).filter(&such);
         let messages: Vec<&str> = problems().take(5).map(|problem| problem.message.as_str()).collect();
         Some((problems().next()?, messages.join("; ")))
     }
 }
 
 impl Stuck {
-    fn told(&self) -> String {
+    fn sentence(&self) -> String {
         let Self { name, reason, message, .. } = self;
         format!(
             "NotificationChannel {name} can't send now: {reason}: {}",

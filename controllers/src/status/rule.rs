@@ -7,13 +7,13 @@ use domain::{DropReason, PlanBody};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use protocol::messages::{RuleStatus, StatusBody, Uncountable};
 
-use super::{Facts, became, moment, under_way, waiting};
+use super::{Facts, deliveries, moment, under_way, waiting};
 use crate::conditions::{Conditions, Is, Standing, cut, reasons, types};
 
 /// What a rule shows; `before` is what it shows now.
 pub fn rule(facts: &Facts<'_>, before: &AlertRuleStatus) -> AlertRuleStatus {
     let mut conditions = Conditions::new(facts.before, facts.generation, facts.now);
-    let told = match facts.told().map(|told| &told.body) {
+    let told = match facts.hub_status().map(|told| &told.body) {
         Some(StatusBody::AlertRule(told)) => Some(told),
         _ => None,
     };
@@ -36,7 +36,7 @@ pub fn rule(facts: &Facts<'_>, before: &AlertRuleStatus) -> AlertRuleStatus {
     } else {
         conditions.set(types::FIRING, Is::False, reasons::QUIET, "no group is firing");
     }
-    became::delivered(&mut conditions, facts, &told.told);
+    deliveries::delivered(&mut conditions, facts, &told.told);
     if let Some(why) = &told.uncountable {
         conditions.set(types::UNMATCHED, Is::True, why.reason.name(), &uncountable(why, facts));
     } else {
@@ -138,8 +138,8 @@ fn shown(told: &RuleStatus, generation: i64, conditions: Conditions) -> AlertRul
         dead_lettered: Some(told.dead_lettered),
         unmatched_total: Some(unmatched_total(&unmatched)),
         unmatched: unmatched.iter().map(|(why, count)| (why.name().to_owned(), *count)).collect(),
-        last_notification: became::last(&told.told),
-        undelivered: became::undelivered(&told.told),
+        last_notification: deliveries::last(&told.told),
+        undelivered: deliveries::undelivered(&told.told),
         lag: Some(told.lag.max(0)),
         partitions: Some(told.partitions),
         activation_offsets: first(&told.activation, 100),

@@ -7,10 +7,10 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use protocol::messages::{ClockCounts, StatusBody};
 
-use super::{Facts, became, history, moment, under_way};
+use super::{Facts, deliveries, history, moment, under_way};
 use crate::children::SCHEDULE;
 use crate::conditions::{Conditions, Is, Standing, reasons, types};
-use crate::conflicts::{Finding, NOT_NAMED, Suggested, not_compared, not_permitted};
+use crate::conflicts::{NOT_NAMED, ScheduleFinding, Suggested, not_compared, not_permitted};
 
 /// What time tells of a schedule.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,11 +42,11 @@ pub fn schedule(
     before: &ScheduleStatus,
     times: Option<&Times>,
     namespace: &str,
-    Finding { not_permitted: refused, clashes, suggested: other, compared_until, rejected }: &Finding,
+    ScheduleFinding { not_permitted: refused, clashes, suggested: other, compared_until, rejected }: &ScheduleFinding,
     overdue: Option<Timestamp>,
 ) -> ScheduleStatus {
     let mut conditions = Conditions::new(facts.before, facts.generation, facts.now);
-    let known = match facts.told().map(|told| &told.body) {
+    let known = match facts.hub_status().map(|told| &told.body) {
         Some(StatusBody::Schedule(told)) => Some(told),
         _ => None,
     };
@@ -71,7 +71,7 @@ pub fn schedule(
         }
     }
     match known {
-        Some(told) => became::delivered(&mut conditions, facts, &told.told),
+        Some(told) => deliveries::delivered(&mut conditions, facts, &told.told),
         None => conditions.keep(types::DELIVERED),
     }
     let silent = *rejected || facts.plan.map_or(true, |plan| plan.suspended);
@@ -86,8 +86,9 @@ pub fn schedule(
         last_reminder_time: known
             .map_or_else(|| before.last_reminder_time.clone(), |told| moment(told.last_reminder)),
         last_notification: known
-            .map_or_else(|| before.last_notification.clone(), |told| became::last(&told.told)),
-        undelivered: known.map_or_else(|| before.undelivered.clone(), |told| became::undelivered(&told.told)),
+            .map_or_else(|| before.last_notification.clone(), |told| deliveries::last(&told.told)),
+        undelivered: known
+            .map_or_else(|| before.undelivered.clone(), |told| deliveries::undelivered(&told.told)),
         skipped_reminders: known.map_or(before.skipped_reminders, |told| Some(told.skipped)),
         clock_changes: known.map_or_else(|| before.clock_changes.clone(), |told| clock(told.clock)),
         conflicts: clashes

@@ -33,7 +33,7 @@ pub(super) struct Asking(pub(super) Bed, pub(super) Admission);
 impl Asking {
     pub(super) async fn new() -> Self {
         let bed = Bed::new().await;
-        let admission = Admission::new(Arc::clone(&bed.world), Metrics::new());
+        let admission = Admission::new(Arc::clone(&bed.context), Metrics::new());
         Self(bed, admission)
     }
 
@@ -96,7 +96,7 @@ async fn one_without_identity_yet_is_judged_too() {
     let mut generated = value(schedule("c", 3, &json!({})));
     generated["metadata"] = json!({"generateName": "c-"});
     assert!(asking.create(&generated).allowed);
-    asking.0.world.schedules.insert(schedule("other", 4, &json!({})));
+    asking.0.context.schedules.insert(schedule("other", 4, &json!({})));
     assert!(!asking.create(&generated).allowed);
 }
 
@@ -117,7 +117,7 @@ async fn what_was_stored_is_never_stuck() {
 #[tokio::test]
 async fn a_clash_is_denied_or_warned_of_as_the_policy_says() {
     let asking = Asking::new().await;
-    asking.0.world.schedules.insert(schedule("standup", 1, &json!({})));
+    asking.0.context.schedules.insert(schedule("standup", 1, &json!({})));
     for (policy, allowed, warned) in [("Reject", false, false), ("Warn", true, true), ("Allow", true, false)]
     {
         let answer = asking.create(&value(schedule("other", 2, &json!({"conflictPolicy": policy}))));

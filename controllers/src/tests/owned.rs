@@ -49,7 +49,7 @@ fn owned_by(uid: &str, component: &str) -> Value {
 
 /// The cache hears of a Deployment that the API server holds.
 fn hear(bed: &Bed, object: &Value) {
-    bed.world.deployments.insert(serde_json::from_value(object.clone()).unwrap());
+    bed.context.deployments.insert(serde_json::from_value(object.clone()).unwrap());
 }
 
 fn message(status: &Value) -> String {
@@ -66,8 +66,8 @@ fn assert_untouched(asked: &[Asked], path: &str) {
 }
 
 fn channels(bed: &Bed) -> Channels {
-    bed.world.channels.insert(slack("slack", 1));
-    Channels::new(Arc::clone(&bed.world), bed.cluster("test"))
+    bed.context.channels.insert(slack("slack", 1));
+    Channels::new(Arc::clone(&bed.context), bed.cluster("test"))
 }
 
 fn slack_uid() -> String {
@@ -125,7 +125,7 @@ async fn somebodys_deployment_of_our_name_is_neither_filled_nor_scaled_nor_delet
         assert!(message(&status).contains("Deployment belfry-retry"), "{status:#}");
         assert!(bed.there(DEPLOYMENTS, "belfry-send").is_some(), "its neighbour is made");
 
-        bed.world.channels.remove(NS, "slack");
+        bed.context.channels.remove(NS, "slack");
         channels.reconcile(NS.to_owned()).await.unwrap();
         assert_eq!(bed.there(DEPLOYMENTS, "belfry-retry"), Some(before), "nor when the channel goes");
     }
@@ -134,14 +134,14 @@ async fn somebodys_deployment_of_our_name_is_neither_filled_nor_scaled_nor_delet
 #[tokio::test]
 async fn what_carries_only_our_labels_is_not_pruned() {
     let bed = Bed::new().await;
-    bed.world.rules.insert(rule("errors", 2, &json!({})));
-    bed.world.schedules.insert(schedule("standup", 5, &json!({})));
+    bed.context.rules.insert(rule("errors", 2, &json!({})));
+    bed.context.schedules.insert(schedule("standup", 5, &json!({})));
     let mine = bed.put(DEPLOYMENTS, foreign("Deployment", "reader", our_labels("consume")));
     hear(&bed, &mine);
     let nightly = bed.put(CRON_JOBS, foreign("CronJob", "nightly", our_labels("remind")));
-    bed.world.cron_jobs.insert(serde_json::from_value(nightly.clone()).unwrap());
-    Rules::new(Arc::clone(&bed.world), bed.cluster("test")).reconcile(NS.to_owned()).await.unwrap();
-    Schedules::new(Arc::clone(&bed.world), bed.cluster("test")).reconcile(NS.to_owned()).await.unwrap();
+    bed.context.cron_jobs.insert(serde_json::from_value(nightly.clone()).unwrap());
+    Rules::new(Arc::clone(&bed.context), bed.cluster("test")).reconcile(NS.to_owned()).await.unwrap();
+    Schedules::new(Arc::clone(&bed.context), bed.cluster("test")).reconcile(NS.to_owned()).await.unwrap();
     assert!(bed.asked().iter().all(|asked| asked.method != "DELETE"));
     assert_eq!(bed.there(DEPLOYMENTS, "reader"), Some(mine));
     assert_eq!(bed.there(CRON_JOBS, "nightly"), Some(nightly));
@@ -153,9 +153,9 @@ async fn somebodys_consumer_of_our_name_is_named_in_the_rule() {
     let object = rule("errors", 2, &json!({}));
     let source = validate::source_of(object.0.as_ref().unwrap()).unwrap();
     let name = format!("belfry-consume-{}", source.key().short());
-    bed.world.rules.insert(object);
+    bed.context.rules.insert(object);
     let before = bed.put(DEPLOYMENTS, foreign("Deployment", &name, json!({})));
-    let rules = Rules::new(Arc::clone(&bed.world), bed.cluster("test"));
+    let rules = Rules::new(Arc::clone(&bed.context), bed.cluster("test"));
     rules.reconcile(NS.to_owned()).await.unwrap();
     let status = written(&bed.asked(), "errors");
     assert_eq!(ready(&status), "False/NameTaken");
@@ -168,9 +168,9 @@ async fn somebodys_cron_job_or_job_of_our_name_is_named_in_the_schedule() {
     let plan = schedule_plan();
     let name = cron_job_name(&plan, 0);
     let bed = Bed::new().await;
-    bed.world.schedules.insert(schedule("standup", 5, &json!({})));
+    bed.context.schedules.insert(schedule("standup", 5, &json!({})));
     let before = bed.put(CRON_JOBS, foreign("CronJob", &name, json!({})));
-    let schedules = Schedules::new(Arc::clone(&bed.world), bed.cluster("test"));
+    let schedules = Schedules::new(Arc::clone(&bed.context), bed.cluster("test"));
     let again = schedules.reconcile(NS.to_owned()).await.unwrap();
     assert!(again.unwrap() <= Duration::from_secs(30));
     let status = written(&bed.asked(), "standup");
@@ -181,7 +181,7 @@ async fn somebodys_cron_job_or_job_of_our_name_is_named_in_the_schedule() {
     let job = children::late_reminder(&super::support::settings(), &plan, super::support::now());
     let name = job["metadata"]["name"].as_str().unwrap();
     let cluster = bed.cluster("test");
-    let owners = bed.world.owners(NS);
+    let owners = bed.context.owners(NS);
     let before = bed.put(JOBS, foreign("Job", name, json!({})));
     let error = cluster.start(&job, &owners).await.unwrap_err();
     assert_eq!(error.reason(), "NameTaken");
@@ -197,7 +197,7 @@ async fn children_of_the_release_before_are_taken_on() {
     let channels = channels(&bed);
     let owner = owned_by(&slack_uid(), "send");
     let account = bed.put(ACCOUNTS, foreign("ServiceAccount", "belfry-worker", owner.clone()));
-    bed.world.accounts.insert(serde_json::from_value(account.clone()).unwrap());
+    bed.context.accounts.insert(serde_json::from_value(account.clone()).unwrap());
     let send = bed.put(DEPLOYMENTS, foreign("Deployment", "belfry-send", owner.clone()));
     hear(&bed, &send);
     // Its labels were taken away: it is not in the cache, and ours all the same.
@@ -242,7 +242,7 @@ async fn what_is_left_of_a_deleted_channel_is_waited_for_and_then_made_anew() {
     assert_eq!(ready(&status), "False/ApplyFailed");
     assert!(condition(&status, "Stalled").is_null(), "it heals by itself");
     bed.delete(DEPLOYMENTS, "belfry-send");
-    bed.world.deployments.remove(NS, "belfry-send");
+    bed.context.deployments.remove(NS, "belfry-send");
     channels.reconcile(NS.to_owned()).await.unwrap();
     assert!(bed.there(DEPLOYMENTS, "belfry-send").is_some());
 }
@@ -260,7 +260,7 @@ async fn an_object_that_took_the_place_of_ours_before_the_cache_heard_of_it_is_l
     let mut channel = slack("slack", 1);
     let spec = &mut channel.0.as_mut().unwrap().spec;
     spec.slack.as_mut().unwrap().webhook_url_secret_ref.name = "other".to_owned();
-    bed.world.channels.insert(channel);
+    bed.context.channels.insert(channel);
     channels.reconcile(NS.to_owned()).await.unwrap();
     let asked = bed.asked();
     assert_eq!(ready(&written(&asked, "slack")), "False/NameTaken");
@@ -276,11 +276,11 @@ async fn an_object_that_took_the_place_of_ours_before_the_cache_heard_of_it_is_l
 async fn a_child_that_changed_since_the_cache_heard_of_it_is_not_deleted_unseen() {
     let bed = Bed::new().await;
     let other = json!({"source": {"kafka": {"bootstrapServers": ["other:9092"], "topics": ["t"]}}});
-    bed.world.rules.insert(rule("errors", 2, &other));
-    let rules = Rules::new(Arc::clone(&bed.world), bed.cluster("test"));
+    bed.context.rules.insert(rule("errors", 2, &other));
+    let rules = Rules::new(Arc::clone(&bed.context), bed.cluster("test"));
     rules.reconcile(NS.to_owned()).await.unwrap();
     bed.settle();
-    let name = bed.world.deployments.of(NS)[0].metadata.name.clone().unwrap();
+    let name = bed.context.deployments.in_namespace(NS)[0].metadata.name.clone().unwrap();
     let mut orphan = bed.there(DEPLOYMENTS, &name).unwrap();
     bed.delete(DEPLOYMENTS, &name);
     orphan["metadata"]["ownerReferences"] = json!([]);
@@ -288,7 +288,7 @@ async fn a_child_that_changed_since_the_cache_heard_of_it_is_not_deleted_unseen(
     let mut orphan = bed.put(DEPLOYMENTS, orphan);
     orphan["metadata"]["uid"] = uid;
     bed.asked();
-    bed.world.rules.insert(rule("errors", 2, &json!({})));
+    bed.context.rules.insert(rule("errors", 2, &json!({})));
     rules.reconcile(NS.to_owned()).await.unwrap();
     let asked = bed.asked();
     let deletes: Vec<u16> =

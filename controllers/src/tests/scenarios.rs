@@ -31,11 +31,11 @@ fn paths(asked: &[Asked]) -> Vec<String> {
 }
 
 fn channel_plan(bed: &Bed, name: &str) -> Plan {
-    validate::channel(bed.world.channels.get(NS, name).unwrap().0.as_ref().unwrap()).unwrap()
+    validate::channel(bed.context.channels.get(NS, name).unwrap().0.as_ref().unwrap()).unwrap()
 }
 
 fn rule_plan(bed: &Bed, name: &str) -> Plan {
-    validate::rule(bed.world.rules.get(NS, name).unwrap().0.as_ref().unwrap()).unwrap()
+    validate::rule(bed.context.rules.get(NS, name).unwrap().0.as_ref().unwrap()).unwrap()
 }
 
 fn delivered() -> StatusBody {
@@ -45,8 +45,8 @@ fn delivered() -> StatusBody {
 #[tokio::test]
 async fn a_channel_gets_children_a_plan_and_a_status_and_then_nothing_is_written_any_more() {
     let bed = Bed::new().await;
-    bed.world.channels.insert(slack("slack", 1));
-    let channels = Channels::new(Arc::clone(&bed.world), bed.cluster("test"));
+    bed.context.channels.insert(slack("slack", 1));
+    let channels = Channels::new(Arc::clone(&bed.context), bed.cluster("test"));
 
     channels.reconcile(NS.to_owned()).await.unwrap();
     bed.settle();
@@ -85,8 +85,8 @@ async fn a_channel_gets_children_a_plan_and_a_status_and_then_nothing_is_written
 #[tokio::test]
 async fn a_cache_that_has_not_heard_of_our_write_leads_to_no_second_one() {
     let bed = Bed::new().await;
-    bed.world.channels.insert(slack("slack", 1));
-    let channels = Channels::new(Arc::clone(&bed.world), bed.cluster("test"));
+    bed.context.channels.insert(slack("slack", 1));
+    let channels = Channels::new(Arc::clone(&bed.context), bed.cluster("test"));
     channels.reconcile(NS.to_owned()).await.unwrap();
     let first = bed.asked();
     channels.reconcile(NS.to_owned()).await.unwrap();
@@ -97,16 +97,16 @@ async fn a_cache_that_has_not_heard_of_our_write_leads_to_no_second_one() {
 #[tokio::test]
 async fn while_the_hub_is_down_children_are_kept_up_and_the_status_says_why_it_is_not_ready() {
     let bed = Bed::without_hub().await;
-    bed.world.channels.insert(slack("slack", 1));
-    let channels = Channels::new(Arc::clone(&bed.world), bed.cluster("test"));
+    bed.context.channels.insert(slack("slack", 1));
+    let channels = Channels::new(Arc::clone(&bed.context), bed.cluster("test"));
     let error = protocol::Error::Answer("nothing".to_owned());
     let begin = tokio::time::Instant::now();
-    assert!(!bed.world.hub.failed(&error, begin), "a first start takes a while");
+    assert!(!bed.context.hub.failed(&error, begin), "a first start takes a while");
     channels.reconcile(NS.to_owned()).await.unwrap();
     let asked = bed.asked();
     assert!(paths(&asked).contains(&"PATCH deployments/belfry-send".to_owned()));
     assert_eq!(ready(&written(&asked, "slack")), "False/Progressing");
-    assert!(bed.world.hub.failed(&error, begin + std::time::Duration::from_secs(11)));
+    assert!(bed.context.hub.failed(&error, begin + std::time::Duration::from_secs(11)));
     channels.reconcile(NS.to_owned()).await.unwrap();
     let status = written(&bed.asked(), "slack");
     assert_eq!(ready(&status), "False/HubUnreachable");
@@ -117,8 +117,8 @@ async fn while_the_hub_is_down_children_are_kept_up_and_the_status_says_why_it_i
 #[tokio::test]
 async fn a_secret_key_that_a_worker_misses_is_named_and_heals() {
     let bed = Bed::new().await;
-    bed.world.channels.insert(slack("slack", 1));
-    let channels = Channels::new(Arc::clone(&bed.world), bed.cluster("test"));
+    bed.context.channels.insert(slack("slack", 1));
+    let channels = Channels::new(Arc::clone(&bed.context), bed.cluster("test"));
     channels.reconcile(NS.to_owned()).await.unwrap();
     bed.settle();
     let plan = channel_plan(&bed, "slack");
@@ -137,8 +137,8 @@ async fn a_secret_key_that_a_worker_misses_is_named_and_heals() {
 #[tokio::test]
 async fn a_rule_names_the_channel_that_is_missing_and_heals_when_it_appears() {
     let bed = Bed::new().await;
-    bed.world.rules.insert(rule("errors", 2, &json!({})));
-    let rules = Rules::new(Arc::clone(&bed.world), bed.cluster("test"));
+    bed.context.rules.insert(rule("errors", 2, &json!({})));
+    let rules = Rules::new(Arc::clone(&bed.context), bed.cluster("test"));
     rules.reconcile(NS.to_owned()).await.unwrap();
     bed.settle();
     bed.asked();
@@ -150,7 +150,7 @@ async fn a_rule_names_the_channel_that_is_missing_and_heals_when_it_appears() {
     let status = written(&bed.asked(), "errors");
     assert_eq!(ready(&status), "False/ChannelNotFound");
     assert!(condition(&status, "Ready")["message"].as_str().unwrap().contains("slack"));
-    bed.world.channels.insert(slack("slack", 1));
+    bed.context.channels.insert(slack("slack", 1));
     rules.reconcile(NS.to_owned()).await.unwrap();
     assert_eq!(ready(&written(&bed.asked(), "errors")), "True/Ready");
 }
@@ -158,13 +158,13 @@ async fn a_rule_names_the_channel_that_is_missing_and_heals_when_it_appears() {
 #[tokio::test]
 async fn a_rule_that_does_not_compile_stalls_and_its_neighbours_go_on() {
     let bed = Bed::new().await;
-    bed.world.channels.insert(slack("slack", 1));
-    bed.world.rules.insert(rule("broken", 2, &json!({"match": "record.level =="})));
-    bed.world.rules.insert(rule("good", 3, &json!({})));
+    bed.context.channels.insert(slack("slack", 1));
+    bed.context.rules.insert(rule("broken", 2, &json!({"match": "record.level =="})));
+    bed.context.rules.insert(rule("good", 3, &json!({})));
     let unreadable =
         object("unreadable", 4, json!({"source": "not even a map", "poison": "\u{0}".repeat(100)}));
-    bed.world.rules.insert(unreadable);
-    let rules = Rules::new(Arc::clone(&bed.world), bed.cluster("test"));
+    bed.context.rules.insert(unreadable);
+    let rules = Rules::new(Arc::clone(&bed.context), bed.cluster("test"));
     rules.reconcile(NS.to_owned()).await.unwrap();
     bed.settle();
     let asked = bed.asked();
@@ -181,9 +181,9 @@ async fn a_rule_that_does_not_compile_stalls_and_its_neighbours_go_on() {
 #[tokio::test]
 async fn rules_of_one_source_share_a_consumer_as_large_as_the_largest_asks() {
     let bed = Bed::new().await;
-    bed.world.rules.insert(rule("a", 2, &json!({"consumers": {"replicas": 3}})));
-    bed.world.rules.insert(rule("b", 3, &json!({})));
-    let rules = Rules::new(Arc::clone(&bed.world), bed.cluster("test"));
+    bed.context.rules.insert(rule("a", 2, &json!({"consumers": {"replicas": 3}})));
+    bed.context.rules.insert(rule("b", 3, &json!({})));
+    let rules = Rules::new(Arc::clone(&bed.context), bed.cluster("test"));
     rules.reconcile(NS.to_owned()).await.unwrap();
     bed.settle();
     let asked = bed.asked();
@@ -198,13 +198,13 @@ async fn rules_of_one_source_share_a_consumer_as_large_as_the_largest_asks() {
 async fn a_source_that_no_rule_reads_any_more_loses_its_consumer_though_other_rules_live() {
     let bed = Bed::new().await;
     let other = json!({"source": {"kafka": {"bootstrapServers": ["other:9092"], "topics": ["t"]}}});
-    bed.world.rules.insert(rule("a", 2, &json!({})));
-    bed.world.rules.insert(rule("b", 3, &other));
-    let rules = Rules::new(Arc::clone(&bed.world), bed.cluster("test"));
+    bed.context.rules.insert(rule("a", 2, &json!({})));
+    bed.context.rules.insert(rule("b", 3, &other));
+    let rules = Rules::new(Arc::clone(&bed.context), bed.cluster("test"));
     rules.reconcile(NS.to_owned()).await.unwrap();
     bed.settle();
     bed.asked();
-    bed.world.rules.insert(rule("b", 3, &json!({})));
+    bed.context.rules.insert(rule("b", 3, &json!({})));
     rules.reconcile(NS.to_owned()).await.unwrap();
     let asked = bed.asked();
     let deleted: Vec<&Asked> = asked.iter().filter(|asked| asked.method == "DELETE").collect();
@@ -218,14 +218,14 @@ async fn a_source_that_no_rule_reads_any_more_loses_its_consumer_though_other_ru
 #[tokio::test]
 async fn a_child_that_somebody_edited_is_put_right() {
     let bed = Bed::new().await;
-    bed.world.channels.insert(slack("slack", 1));
-    let channels = Channels::new(Arc::clone(&bed.world), bed.cluster("test"));
+    bed.context.channels.insert(slack("slack", 1));
+    let channels = Channels::new(Arc::clone(&bed.context), bed.cluster("test"));
     channels.reconcile(NS.to_owned()).await.unwrap();
     bed.settle();
     bed.asked();
-    let mut edited = bed.world.deployments.get(NS, "belfry-send").unwrap().as_ref().clone();
+    let mut edited = bed.context.deployments.get(NS, "belfry-send").unwrap().as_ref().clone();
     edited.metadata.generation = Some(2);
-    bed.world.deployments.insert(edited);
+    bed.context.deployments.insert(edited);
     channels.reconcile(NS.to_owned()).await.unwrap();
     assert!(paths(&bed.asked()).contains(&"PATCH deployments/belfry-send".to_owned()));
 }
@@ -233,10 +233,10 @@ async fn a_child_that_somebody_edited_is_put_right() {
 #[tokio::test]
 async fn the_younger_of_two_schedules_that_clash_is_rejected_until_the_older_goes() {
     let bed = Bed::new().await;
-    bed.world.channels.insert(slack("slack", 1));
-    bed.world.schedules.insert(schedule("older", 5, &json!({})));
-    bed.world.schedules.insert(schedule("younger", 6, &json!({"start": "2026-01-05T10:10:00"})));
-    let schedules = Schedules::new(Arc::clone(&bed.world), bed.cluster("test"));
+    bed.context.channels.insert(slack("slack", 1));
+    bed.context.schedules.insert(schedule("older", 5, &json!({})));
+    bed.context.schedules.insert(schedule("younger", 6, &json!({"start": "2026-01-05T10:10:00"})));
+    let schedules = Schedules::new(Arc::clone(&bed.context), bed.cluster("test"));
     let again = schedules.reconcile(NS.to_owned()).await.unwrap();
     assert!(again.is_some(), "it looks again when a time passes");
     bed.settle();
@@ -263,7 +263,7 @@ async fn the_younger_of_two_schedules_that_clash_is_rejected_until_the_older_goe
     let sent = plans.iter().find(|plan| plan["name"] == "younger").unwrap();
     assert_eq!(sent["suspended"], true);
 
-    bed.world.schedules.remove(NS, "older");
+    bed.context.schedules.remove(NS, "older");
     schedules.reconcile(NS.to_owned()).await.unwrap();
     let asked = bed.asked();
     assert_eq!(ready(&written(&asked, "younger")), "True/Ready");
@@ -273,11 +273,11 @@ async fn the_younger_of_two_schedules_that_clash_is_rejected_until_the_older_goe
 #[tokio::test]
 async fn a_clash_is_only_said_with_warn_and_not_even_that_with_allow() {
     let bed = Bed::new().await;
-    bed.world.channels.insert(slack("slack", 1));
-    bed.world.schedules.insert(schedule("older", 5, &json!({})));
-    bed.world.schedules.insert(schedule("warned", 6, &json!({"conflictPolicy": "Warn"})));
-    bed.world.schedules.insert(schedule("allowed", 7, &json!({"conflictPolicy": "Allow"})));
-    let schedules = Schedules::new(Arc::clone(&bed.world), bed.cluster("test"));
+    bed.context.channels.insert(slack("slack", 1));
+    bed.context.schedules.insert(schedule("older", 5, &json!({})));
+    bed.context.schedules.insert(schedule("warned", 6, &json!({"conflictPolicy": "Warn"})));
+    bed.context.schedules.insert(schedule("allowed", 7, &json!({"conflictPolicy": "Allow"})));
+    let schedules = Schedules::new(Arc::clone(&bed.context), bed.cluster("test"));
     schedules.reconcile(NS.to_owned()).await.unwrap();
     let asked = bed.asked();
     for (name, conflicting) in [("warned", "True"), ("allowed", "False")] {
@@ -298,9 +298,9 @@ async fn a_clash_is_only_said_with_warn_and_not_even_that_with_allow() {
 async fn a_schedule_that_only_holds_a_slot_does_not_say_that_it_is_alone_where_an_older_one_has_it() {
     let bed = Bed::new().await;
     let silent = |policy: &str| json!({"conflictPolicy": policy, "reminders": null});
-    bed.world.schedules.insert(schedule("standup", 5, &silent("Reject")));
-    bed.world.schedules.insert(schedule("warned", 6, &silent("Warn")));
-    let schedules = Schedules::new(Arc::clone(&bed.world), bed.cluster("test"));
+    bed.context.schedules.insert(schedule("standup", 5, &silent("Reject")));
+    bed.context.schedules.insert(schedule("warned", 6, &silent("Warn")));
+    let schedules = Schedules::new(Arc::clone(&bed.context), bed.cluster("test"));
     schedules.reconcile(NS.to_owned()).await.unwrap();
     let asked = bed.asked();
     let said =
@@ -314,16 +314,16 @@ async fn a_schedule_that_only_holds_a_slot_does_not_say_that_it_is_alone_where_a
 #[tokio::test]
 async fn a_schedule_beside_a_channel_whose_childs_name_is_taken_says_that_nobody_can_be_told() {
     let bed = Bed::new().await;
-    bed.world.channels.insert(slack("slack", 1));
-    bed.world.schedules.insert(schedule("standup", 5, &json!({})));
+    bed.context.channels.insert(slack("slack", 1));
+    bed.context.schedules.insert(schedule("standup", 5, &json!({})));
     bed.put("apps/v1/deployments", json!({
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "belfry-send", "namespace": NS},
     }));
-    let channels = Channels::new(Arc::clone(&bed.world), bed.cluster("test"));
+    let channels = Channels::new(Arc::clone(&bed.context), bed.cluster("test"));
     channels.reconcile(NS.to_owned()).await.unwrap();
     bed.settle();
     assert_eq!(ready(&written(&bed.asked(), "slack")), "False/NameTaken");
-    let schedules = Schedules::new(Arc::clone(&bed.world), bed.cluster("test"));
+    let schedules = Schedules::new(Arc::clone(&bed.context), bed.cluster("test"));
     schedules.reconcile(NS.to_owned()).await.unwrap();
     bed.settle();
     let status = written(&bed.asked(), "standup");
@@ -335,13 +335,13 @@ async fn a_schedule_beside_a_channel_whose_childs_name_is_taken_says_that_nobody
 #[tokio::test]
 async fn a_reminder_that_nobody_got_is_told_of_its_schedule_with_one_warning() {
     let bed = Bed::new().await;
-    bed.world.channels.insert(slack("slack", 1));
-    bed.world.schedules.insert(schedule("standup", 5, &json!({})));
-    let schedules = Schedules::new(Arc::clone(&bed.world), bed.cluster("test"));
+    bed.context.channels.insert(slack("slack", 1));
+    bed.context.schedules.insert(schedule("standup", 5, &json!({})));
+    let schedules = Schedules::new(Arc::clone(&bed.context), bed.cluster("test"));
     schedules.reconcile(NS.to_owned()).await.unwrap();
     bed.settle();
     bed.asked();
-    let held = bed.world.schedules.get(NS, "standup").unwrap();
+    let held = bed.context.schedules.get(NS, "standup").unwrap();
     let valid = validate::schedule(held.0.as_ref().unwrap()).unwrap();
     let dead = |count| {
         let (channel, reason) = ("slack".to_owned(), "404 no_service".to_owned());
@@ -370,13 +370,13 @@ async fn a_reminder_that_nobody_got_is_told_of_its_schedule_with_one_warning() {
 #[tokio::test]
 async fn a_schedule_shows_its_last_reminder_and_is_written_again_only_for_news() {
     let bed = Bed::new().await;
-    bed.world.channels.insert(slack("slack", 1));
-    bed.world.schedules.insert(schedule("standup", 5, &json!({})));
-    let schedules = Schedules::new(Arc::clone(&bed.world), bed.cluster("test"));
+    bed.context.channels.insert(slack("slack", 1));
+    bed.context.schedules.insert(schedule("standup", 5, &json!({})));
+    let schedules = Schedules::new(Arc::clone(&bed.context), bed.cluster("test"));
     schedules.reconcile(NS.to_owned()).await.unwrap();
     bed.settle();
     bed.asked();
-    let held = bed.world.schedules.get(NS, "standup").unwrap();
+    let held = bed.context.schedules.get(NS, "standup").unwrap();
     let valid = validate::schedule(held.0.as_ref().unwrap()).unwrap();
     let told = ScheduleStatus {
         last_reminder: Some("2026-11-19T00:50:00.123Z".parse().unwrap()),
@@ -410,16 +410,16 @@ fn five_minutes_ago(changes: &Value) -> Guarded<Schedule> {
 
 /// Reconciles it, with a CronJob made then, until the hub has told how far reminders are recorded; the Jobs after that.
 async fn jobs_for(bed: &Bed, made: Option<&str>, through: Option<&str>, wait: Duration) -> Vec<String> {
-    let schedules = Schedules::new(Arc::clone(&bed.world), bed.cluster("test"));
+    let schedules = Schedules::new(Arc::clone(&bed.context), bed.cluster("test"));
     schedules.reconcile(NS.to_owned()).await.unwrap();
     bed.settle();
-    let held = bed.world.schedules.get(NS, "once").unwrap();
+    let held = bed.context.schedules.get(NS, "once").unwrap();
     let plan = validate::schedule(held.0.as_ref().unwrap()).unwrap().plan;
     if let Some(made) = made {
-        let held = bed.world.cron_jobs.get(NS, &crate::children::cron_job_name(&plan, 0)).unwrap();
+        let held = bed.context.cron_jobs.get(NS, &crate::children::cron_job_name(&plan, 0)).unwrap();
         let mut held = serde_json::to_value(held.as_ref()).unwrap();
         held["metadata"]["creationTimestamp"] = json!(made);
-        bed.world.cron_jobs.insert(serde_json::from_value(held).unwrap());
+        bed.context.cron_jobs.insert(serde_json::from_value(held).unwrap());
     }
     assert!(!paths(&bed.asked()).contains(&"POST jobs".to_owned()), "the hub has not said anything yet");
     let through = through.map(|through| through.parse().unwrap());
@@ -453,7 +453,7 @@ async fn a_reminder_that_no_cron_job_could_wake_is_told_by_a_job_once() {
     ];
     for (case, changes, made, through, wait, count) in cases {
         let bed = Bed::new().await;
-        bed.world.schedules.insert(five_minutes_ago(&changes));
+        bed.context.schedules.insert(five_minutes_ago(&changes));
         let jobs = jobs_for(&bed, made, through, wait).await;
         assert_eq!(jobs.len(), count, "{case}: {jobs:?}");
         assert!(jobs.iter().all(|name| name == "belfry-remind-00000005-29918875"), "{jobs:?}");
@@ -464,16 +464,16 @@ async fn a_reminder_that_no_cron_job_could_wake_is_told_by_a_job_once() {
 async fn a_reminder_that_no_pod_has_told_of_for_minutes_is_said_to_be_overdue() {
     for (waited, expected) in [(120, "True/Ready"), (181, "False/ReminderOverdue")] {
         let bed = Bed::new().await;
-        bed.world.channels.insert(slack("slack", 1));
-        bed.world.schedules.insert(five_minutes_ago(&json!({})));
+        bed.context.channels.insert(slack("slack", 1));
+        bed.context.schedules.insert(five_minutes_ago(&json!({})));
         let made = Some("2026-11-19T20:00:00Z");
-        let schedules = Schedules::new(Arc::clone(&bed.world), bed.cluster("test"));
+        let schedules = Schedules::new(Arc::clone(&bed.context), bed.cluster("test"));
         let jobs = jobs_for(&bed, made, None, Duration::from_secs(waited)).await;
         assert_eq!(jobs.len(), 1);
-        let object = bed.world.schedules.get(NS, "once").unwrap();
+        let object = bed.context.schedules.get(NS, "once").unwrap();
         let mut shown = object.0.as_ref().unwrap().clone();
         shown.status = None;
-        bed.world.schedules.insert(serde_json::from_value(serde_json::to_value(shown).unwrap()).unwrap());
+        bed.context.schedules.insert(serde_json::from_value(serde_json::to_value(shown).unwrap()).unwrap());
         let again = schedules.reconcile(NS.to_owned()).await.unwrap();
         let status = written(&bed.asked(), "once");
         assert_eq!(ready(&status), expected);
@@ -492,8 +492,8 @@ async fn an_annotation_is_handed_to_the_hub_once_for_each_value() {
     let mut channel = slack("slack", 1);
     let annotations = [("belfry.dev/send-test".to_owned(), "one".to_owned())];
     channel.0.as_mut().unwrap().metadata.annotations = Some(annotations.into());
-    bed.world.channels.insert(channel);
-    let channels = Channels::new(Arc::clone(&bed.world), bed.cluster("test"));
+    bed.context.channels.insert(channel);
+    let channels = Channels::new(Arc::clone(&bed.context), bed.cluster("test"));
     for _ in 0..3 {
         channels.reconcile(NS.to_owned()).await.unwrap();
         bed.settle();
@@ -510,8 +510,8 @@ async fn a_suspended_channel_says_so_and_its_plan_too() {
     let bed = Bed::new().await;
     let mut channel = slack("slack", 1);
     channel.0.as_mut().unwrap().spec.suspend = true;
-    bed.world.channels.insert(channel);
-    let channels = Channels::new(Arc::clone(&bed.world), bed.cluster("test"));
+    bed.context.channels.insert(channel);
+    let channels = Channels::new(Arc::clone(&bed.context), bed.cluster("test"));
     channels.reconcile(NS.to_owned()).await.unwrap();
     let status = written(&bed.asked(), "slack");
     assert_eq!(ready(&status), "False/Suspended");
@@ -522,7 +522,7 @@ async fn a_suspended_channel_says_so_and_its_plan_too() {
 #[tokio::test]
 async fn a_plan_says_no_more_than_references_of_a_secret() {
     let bed = Bed::new().await;
-    bed.world.channels.insert(slack("slack", 1));
+    bed.context.channels.insert(slack("slack", 1));
     let plan = channel_plan(&bed, "slack");
     let PlanBody::NotificationChannel(channel) = &plan.body else { panic!() };
     assert_eq!(channel.files()[0].path(), "secrets/payments-notify/slack-url");

@@ -28,13 +28,13 @@ const NAMESPACES: [&str; 3] = ["payments", "shop", "rooms"];
 async fn bed() -> (Bed, Schedules) {
     let bed = Bed::new().await;
     for namespace in NAMESPACES {
-        bed.world.channels.insert(moved(slack("slack", 1), namespace));
+        bed.context.channels.insert(moved(slack("slack", 1), namespace));
     }
-    bed.world.resources.insert(hall(json!({"sharedWith": ["payments", "shop"]})));
+    bed.context.resources.insert(hall(json!({"sharedWith": ["payments", "shop"]})));
     let older = schedule("takeover", 5, &guest(&json!({"title": "Merger", "start": "2026-01-05T10:05:00"})));
-    bed.world.schedules.insert(moved(older, "shop"));
-    bed.world.schedules.insert(schedule("younger", 6, &guest(&json!({}))));
-    let schedules = Schedules::new(Arc::clone(&bed.world), bed.cluster("test"));
+    bed.context.schedules.insert(moved(older, "shop"));
+    bed.context.schedules.insert(schedule("younger", 6, &guest(&json!({}))));
+    let schedules = Schedules::new(Arc::clone(&bed.context), bed.cluster("test"));
     (bed, schedules)
 }
 
@@ -72,9 +72,9 @@ async fn the_older_keeps_the_slot_in_whatever_namespace_it_is_and_is_not_named_t
     let sent = bed.plans().await;
     assert_eq!(sent.iter().find(|plan| plan["name"] == "younger").unwrap()["suspended"], true);
 
-    bed.world.schedules.remove("shop", "takeover");
+    bed.context.schedules.remove("shop", "takeover");
     schedules.reconcile("shop".to_owned()).await.unwrap();
-    assert_eq!(bed.world.conflicts.stirred().await, ["payments"]);
+    assert_eq!(bed.context.conflicts.affected().await, ["payments"]);
     schedules.reconcile("payments".to_owned()).await.unwrap();
     assert_eq!(ready(&written(&bed.asked(), "younger")), "True/Ready");
 }
@@ -87,9 +87,9 @@ async fn a_resource_says_that_it_can_be_booked_and_when_it_is_taken_but_by_whom_
         "resources": ["hall"], "participants": [], "start": "2026-01-05T09:00:00", "duration": "45m",
         "buffer": {"before": "10m", "after": "15m"},
     });
-    bed.world.schedules.insert(moved(schedule("cleaning", 3, &own), "rooms"));
+    bed.context.schedules.insert(moved(schedule("cleaning", 3, &own), "rooms"));
     look(&bed, &schedules).await;
-    let resources = Resources::new(Arc::clone(&bed.world), bed.cluster("test"));
+    let resources = Resources::new(Arc::clone(&bed.context), bed.cluster("test"));
     let again = resources.reconcile("rooms".to_owned()).await.unwrap();
     assert!(again.is_some_and(|again| again <= std::time::Duration::from_mins(1)), "{again:?}");
     let asked = bed.asked();
@@ -110,7 +110,7 @@ async fn a_resource_says_that_it_can_be_booked_and_when_it_is_taken_but_by_whom_
 
     let mut wrong = hall(json!({"capacity": 0}));
     wrong.0.as_mut().unwrap().metadata.generation = Some(2);
-    bed.world.resources.insert(wrong);
+    bed.context.resources.insert(wrong);
     resources.reconcile("rooms".to_owned()).await.unwrap();
     let status = written(&bed.asked(), "hall");
     assert_eq!(ready(&status), "False/InvalidSpec");
@@ -122,7 +122,7 @@ async fn a_capacity_and_a_grant_count_as_soon_as_they_change() {
     let (bed, schedules) = bed().await;
     assert_eq!(ready(&look(&bed, &schedules).await), "False/Conflicting");
     let lend = |spec: Value| {
-        bed.world.resources.insert(hall(spec));
+        bed.context.resources.insert(hall(spec));
     };
     lend(json!({"sharedWith": ["payments", "shop"], "capacity": 2}));
     assert_eq!(ready(&look(&bed, &schedules).await), "True/Ready");
@@ -135,7 +135,7 @@ async fn a_capacity_and_a_grant_count_as_soon_as_they_change() {
     lend(json!({"sharedWith": ["*"], "capacity": 2}));
     assert_eq!(ready(&look(&bed, &schedules).await), "True/Ready");
 
-    bed.world.resources.remove("rooms", "hall");
+    bed.context.resources.remove("rooms", "hall");
     let gone = look(&bed, &schedules).await;
     let message = |status: &Value| condition(status, "Ready")["message"].clone();
     assert_eq!((ready(&gone), message(&gone)), (ready(&withdrawn), message(&withdrawn)));
@@ -148,12 +148,12 @@ async fn what_becomes_of_a_room_shows_while_the_hub_is_slow_and_the_hub_is_asked
     bed.hub_server.reset().await;
     let slow = ResponseTemplate::new(200).set_delay(Duration::from_mins(10));
     Mock::given(any()).respond_with(slow).mount(&bed.hub_server).await;
-    bed.world.resources.insert(hall(json!({"sharedWith": ["payments", "shop"], "capacity": 2})));
+    bed.context.resources.insert(hall(json!({"sharedWith": ["payments", "shop"], "capacity": 2})));
     let shown = look(&bed, &schedules).await;
     assert_eq!(condition(&shown, "Conflicting")["status"], "False");
     assert_eq!(ready(&shown), "False/Progressing", "the hub has not said that it took the plan");
 
-    bed.world.resources.remove("rooms", "hall");
+    bed.context.resources.remove("rooms", "hall");
     assert_eq!(ready(&look(&bed, &schedules).await), "False/RefNotPermitted");
     let sent = bed.plans().await;
     let younger: Vec<&Value> = sent.iter().filter(|plan| plan["name"] == "younger").collect();
@@ -165,8 +165,8 @@ async fn what_becomes_of_a_room_shows_while_the_hub_is_slow_and_the_hub_is_asked
 #[tokio::test]
 async fn one_that_may_not_have_its_room_goes_on_reminding_unless_it_rejects_conflicts() {
     let (bed, schedules) = bed().await;
-    bed.world.schedules.insert(schedule("warned", 7, &guest(&json!({"conflictPolicy": "Warn"}))));
-    bed.world.resources.remove("rooms", "hall");
+    bed.context.schedules.insert(schedule("warned", 7, &guest(&json!({"conflictPolicy": "Warn"}))));
+    bed.context.resources.remove("rooms", "hall");
     schedules.reconcile("payments".to_owned()).await.unwrap();
     let status = written(&bed.asked(), "warned");
     assert_eq!(ready(&status), "False/RefNotPermitted");
@@ -187,9 +187,9 @@ async fn what_may_not_be_booked_is_denied_in_the_same_words_whether_it_is_there_
         "RefNotPermitted: sharedResources: rooms/hall can't be booked from namespace payments: there is no such \
          BookableResource, or its sharedWith does not list payments"
     );
-    asking.0.world.resources.insert(hall(json!({"sharedWith": ["shop"]})));
+    asking.0.context.resources.insert(hall(json!({"sharedWith": ["shop"]})));
     assert_eq!(ask().message, absent.message);
-    asking.0.world.resources.insert(hall(json!({"sharedWith": ["payments"]})));
+    asking.0.context.resources.insert(hall(json!({"sharedWith": ["payments"]})));
     assert!(ask().allowed);
 }
 
@@ -197,10 +197,10 @@ async fn what_may_not_be_booked_is_denied_in_the_same_words_whether_it_is_there_
 async fn a_resource_is_checked_and_who_loses_it_is_a_warning() {
     let asking = Asking::new().await;
     let before = hall(json!({"capacity": 2, "sharedWith": ["*"]}));
-    asking.0.world.resources.insert(before.clone());
+    asking.0.context.resources.insert(before.clone());
     for (number, namespace) in [(5, "shop"), (6, "payments")] {
         let booked = schedule("s", number, &guest(&json!({})));
-        asking.0.world.schedules.insert(moved(booked, namespace));
+        asking.0.context.schedules.insert(moved(booked, namespace));
     }
     let answer = |spec: Value| {
         let request = asked("UPDATE", &value(hall(spec)), &value(before.clone()));
@@ -222,8 +222,8 @@ async fn a_resource_is_checked_and_who_loses_it_is_a_warning() {
 #[tokio::test]
 async fn a_replica_that_does_not_lead_forgets_what_is_gone() {
     let asking = Asking::new().await;
-    let cache = &asking.0.world.schedules;
-    let known = || asking.0.world.conflicts.known();
+    let cache = &asking.0.context.schedules;
+    let known = || asking.0.context.conflicts.known();
     cache.insert(schedule("one", 5, &json!({})));
     cache.insert(schedule("broken", 6, &json!({"timeZone": "Asia/Soul"})));
     assert!(!asking.create(&value(schedule("two", 7, &json!({})))).allowed);
@@ -246,7 +246,7 @@ async fn of_those_let_in_by_two_replicas_at_once_as_many_as_there_is_room_for_st
     let (one, other) = (Asking::new().await, Asking::new().await);
     let replicas = [&one, &other];
     for replica in replicas {
-        replica.0.world.resources.insert(hall(json!({"capacity": 2, "sharedWith": ["*"]})));
+        replica.0.context.resources.insert(hall(json!({"capacity": 2, "sharedWith": ["*"]})));
     }
     // Created in one second: the lesser uid is the older.
     let bookings: Vec<_> = (1..=4_u128)
@@ -260,15 +260,15 @@ async fn of_those_let_in_by_two_replicas_at_once_as_many_as_there_is_room_for_st
     for (at, booked) in bookings.iter().enumerate() {
         let replica = replicas[at % 2];
         assert!(replica.create(&value(booked.clone())).allowed, "{at}");
-        replica.0.world.schedules.insert(booked.clone());
+        replica.0.context.schedules.insert(booked.clone());
     }
     // Then each is shown all, in another order, and both find the same.
     for replica in replicas {
-        bookings.iter().rev().for_each(|booked| drop(replica.0.world.schedules.insert(booked.clone())));
+        bookings.iter().rev().for_each(|booked| drop(replica.0.context.schedules.insert(booked.clone())));
         let ready_of = async |names: &[&str]| {
-            let schedules = Schedules::new(Arc::clone(&replica.0.world), replica.0.cluster("test"));
+            let schedules = Schedules::new(Arc::clone(&replica.0.context), replica.0.cluster("test"));
             for namespace in NAMESPACES {
-                replica.0.world.channels.insert(moved(slack("slack", 1), namespace));
+                replica.0.context.channels.insert(moved(slack("slack", 1), namespace));
                 schedules.reconcile(namespace.to_owned()).await.unwrap();
             }
             let asked = replica.0.asked();
@@ -277,7 +277,7 @@ async fn of_those_let_in_by_two_replicas_at_once_as_many_as_there_is_room_for_st
         let names = ["s1", "s2", "s3", "s4"];
         let (yes, no) = ("True/Ready", "False/Conflicting");
         assert_eq!(ready_of(&names).await, [yes, yes, no, no]);
-        replica.0.world.schedules.remove("shop", "s2");
+        replica.0.context.schedules.remove("shop", "s2");
         assert_eq!(ready_of(&["s1", "s3", "s4"]).await, [yes, yes, no]);
     }
 }

@@ -422,7 +422,7 @@ async fn two_hundred_objects_with_the_largest_annotations_take_little_memory_onc
     let following = tokio::spawn(follow(api, config, None, Arc::clone(&cache), |_| (), |_| ()));
     cache.synced().await;
     following.abort();
-    let held = cache.of("payments");
+    let held = cache.in_namespace("payments");
     assert_eq!(held.len(), 200);
     let bytes: usize =
         held.iter().map(|held| serde_json::to_vec(held.0.as_ref().unwrap()).unwrap().len()).sum();
@@ -455,7 +455,7 @@ async fn an_object_for_which_there_was_no_room_is_read_and_told_of_once_there_is
     let api = Api::<Guarded<AlertRule>>::all(Client::new(service, "default"));
     let cache = Cache::new(1);
     let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
-    let changed = move |change: &crate::cache::Change<Guarded<AlertRule>>| {
+    let changed = move |change: &crate::cache::ObjectChange<Guarded<AlertRule>>| {
         let is_new = change.before.is_none();
         let _ = told.send((is_new, change.after.clone().unwrap()));
     };

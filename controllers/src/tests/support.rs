@@ -21,9 +21,9 @@ use wiremock::{Mock, MockServer, ResponseTemplate};
 use crate::cache::Cache;
 use crate::children::Settings;
 use crate::cluster::Cluster;
+use crate::context::Context;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
-use crate::world::World;
 
 /// 2026-11-20T00:00:00Z.
 pub(super) fn now() -> Timestamp {
@@ -57,9 +57,9 @@ pub(super) struct Asked {
     pub(super) body: Value,
 }
 
-/// API server, hub and world of a scenario.
+/// API server, hub and context of a scenario.
 pub(super) struct Bed {
-    pub(super) world: Arc<World>,
+    pub(super) context: Arc<Context>,
     pub(super) client: Client,
     pub(super) hub_server: MockServer,
     api: Arc<Mutex<Api>>,
@@ -70,7 +70,7 @@ impl Bed {
     pub(super) async fn new() -> Self {
         let bed = Self::without_hub().await;
         Mock::given(any()).respond_with(ResponseTemplate::new(200)).mount(&bed.hub_server).await;
-        bed.world.hub.greet(Uuid::from_u128(9), std::collections::HashMap::new());
+        bed.context.hub.greet(Uuid::from_u128(9), std::collections::HashMap::new());
         bed
     }
 
@@ -86,8 +86,8 @@ impl Bed {
         .unwrap();
         let (client, api) = api();
         let hub = Hub::new(hub, Metrics::new());
-        let world = Arc::new(World::new(1, hub, settings(), calendar::HORIZON, now));
-        Self { world, client, hub_server, api }
+        let context = Arc::new(Context::new(1, hub, settings(), calendar::HORIZON, now));
+        Self { context, client, hub_server, api }
     }
 
     pub(super) fn cluster(&self, name: &'static str) -> Cluster {
@@ -148,10 +148,10 @@ impl Bed {
             let (namespace, name) = (text(&body["metadata"]["namespace"]), text(&body["metadata"]["name"]));
             let status = body["status"].take();
             match body["kind"].as_str() {
-                Some("NotificationChannel") => with_status(&self.world.channels, &namespace, &name, status),
-                Some("AlertRule") => with_status(&self.world.rules, &namespace, &name, status),
-                Some("Schedule") => with_status(&self.world.schedules, &namespace, &name, status),
-                Some("BookableResource") => with_status(&self.world.resources, &namespace, &name, status),
+                Some("NotificationChannel") => with_status(&self.context.channels, &namespace, &name, status),
+                Some("AlertRule") => with_status(&self.context.rules, &namespace, &name, status),
+                Some("Schedule") => with_status(&self.context.schedules, &namespace, &name, status),
+                Some("BookableResource") => with_status(&self.context.resources, &namespace, &name, status),
                 other => panic!("status of {other:?}"),
             }
             return;
@@ -166,13 +166,13 @@ impl Bed {
                 body["status"] = json!({"availableReplicas": 1});
                 let mut object: Deployment = serde_json::from_value(body).unwrap();
                 object.spec = None;
-                self.world.deployments.insert(object);
+                self.context.deployments.insert(object);
             }
             Some("CronJob") => {
-                self.world.cron_jobs.insert(serde_json::from_value(body).unwrap());
+                self.context.cron_jobs.insert(serde_json::from_value(body).unwrap());
             }
             Some("ServiceAccount") => {
-                self.world.accounts.insert(serde_json::from_value(body).unwrap());
+                self.context.accounts.insert(serde_json::from_value(body).unwrap());
             }
             other => panic!("{other:?}"),
         }
@@ -180,7 +180,7 @@ impl Bed {
 
     /// The hub tells that a worker runs the plan.
     pub(super) fn runs(&self, plan: &Plan, problems: &[(&str, &str)], body: StatusBody) {
-        self.world.hub.hear(&[ObjectStatus {
+        self.context.hub.hear(&[ObjectStatus {
             uid: plan.uid,
             namespace: plan.namespace.clone(),
             name: plan.name.clone(),

@@ -15,9 +15,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 
 pub use channel::{channel, files_of};
-pub use resource::{Valid as ValidResource, resource};
+pub use resource::{ValidResource, resource};
 pub use rule::{rule, source_of};
-pub use schedule::{Need, Suggest, Valid as ValidSchedule, What, people, schedule};
+pub use schedule::{Need, Suggest, ValidSchedule, What, people, schedule};
 
 use domain::{Guard, Millis, Plan, PlanBody};
 use jiff::Timestamp;
@@ -56,7 +56,7 @@ impl Invalid {
     }
 
     /// All in one text: the others with their reasons, where these are not the first's.
-    pub fn told(&self) -> String {
+    pub fn full_message(&self) -> String {
         let mut told = self.message.clone();
         for other in &self.others {
             told.push_str("; also ");
@@ -64,7 +64,7 @@ impl Invalid {
                 told.push_str(other.reason);
                 told.push_str(": ");
             }
-            told.push_str(&other.told());
+            told.push_str(&other.full_message());
         }
         told
     }
@@ -133,7 +133,7 @@ pub struct Identity {
 
 impl Identity {
     /// Of an object that the API server stored.
-    pub fn of(meta: &ObjectMeta) -> Result<Self, Invalid> {
+    pub fn from_metadata(meta: &ObjectMeta) -> Result<Self, Invalid> {
         let missing = |what: &str| Invalid::spec(format!("metadata.{what} is missing"));
         let uid = meta.uid.as_deref().ok_or_else(|| missing("uid"))?;
         Ok(Self {

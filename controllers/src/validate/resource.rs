@@ -9,7 +9,7 @@ use super::{Invalid, Need};
 
 /// A resource that cannot be wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Valid {
+pub struct ValidResource {
     /// Its namespace and name.
     pub reference: ResourceRef,
     /// How many may have it at the same time.
@@ -18,7 +18,7 @@ pub struct Valid {
     with: BTreeSet<String>,
 }
 
-impl Valid {
+impl ValidResource {
     /// Whether schedules of a namespace may book it.
     pub fn serves(&self, namespace: &str) -> bool {
         self.with_all || namespace == self.reference.namespace || self.with.contains(namespace)
@@ -31,11 +31,11 @@ impl Valid {
 }
 
 /// Validates a resource.
-pub fn resource(object: &BookableResource) -> Result<Valid, Invalid> {
+pub fn resource(object: &BookableResource) -> Result<ValidResource, Invalid> {
     let namespace = object.namespace().ok_or_else(|| Invalid::spec("metadata.namespace is missing"))?;
     let capacity = object.spec.capacity;
     let capacity = u32::try_from(capacity).ok().filter(|capacity| (1..=10_000).contains(capacity));
-    Ok(Valid {
+    Ok(ValidResource {
         reference: ResourceRef { namespace, name: object.name_any() },
         capacity: capacity.ok_or_else(|| {
             Invalid::spec(format!("capacity: {} is not from 1 to 10000", object.spec.capacity))

@@ -16,7 +16,7 @@ use crate::conditions::reasons;
 
 /// Validates a rule; all that is wrong is told.
 pub fn rule(object: &AlertRule) -> Result<Plan, Invalid> {
-    let identity = Identity::of(&object.metadata)?;
+    let identity = Identity::from_metadata(&object.metadata)?;
     let spec = &object.spec;
     let kafka = &spec.source.kafka;
     let mut faults = Faults::default();

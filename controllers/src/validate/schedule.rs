@@ -26,7 +26,7 @@ const MAX_RULES: usize = 8;
 
 /// A schedule that cannot be wrong.
 #[derive(Debug, Clone)]
-pub struct Valid {
+pub struct ValidSchedule {
     /// What hub and workers need. Suspended as the user says; a conflict may suspend it too.
     pub plan: Plan,
     /// When it is.
@@ -90,8 +90,8 @@ impl From<&ResourceRef> for Need {
 }
 
 /// Validates a schedule; all that is wrong is told.
-pub fn schedule(object: &Schedule) -> Result<Valid, Invalid> {
-    let identity = Identity::of(&object.metadata)?;
+pub fn schedule(object: &Schedule) -> Result<ValidSchedule, Invalid> {
+    let identity = Identity::from_metadata(&object.metadata)?;
     let spec = &object.spec;
     let mut faults = Faults::default();
     let when = when(spec, &mut faults);
@@ -126,7 +126,7 @@ pub fn schedule(object: &Schedule) -> Result<Valid, Invalid> {
             catch_up: catch_up?,
         };
         let needs = needs(spec, &identity.namespace);
-        Some(Valid {
+        Some(ValidSchedule {
             plan: identity.plan(spec.suspend, PlanBody::Schedule(body)),
             recurrence: Arc::new(recurrence),
             reminders,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use controllers::rbac::{CLUSTER, OWN, Rule, WATCHED};
+use controllers::rbac::{CLUSTER, OWN, PolicyRule, WATCHED};
 use e2e::cluster::{Cluster, run_command};
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/belfry");
 /// (API group, resource) to verbs.
 type Rights = BTreeMap<(String, String), BTreeSet<String>>;
 
-fn needed(rules: &[Rule]) -> Rights {
+fn needed(rules: &[PolicyRule]) -> Rights {
     let mut rights = Rights::new();
     for rule in rules {
         for resource in rule.resources {

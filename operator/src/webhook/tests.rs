@@ -4,20 +4,20 @@ use std::net::Ipv4Addr;
 use std::sync::mpsc;
 
 use controllers::children::Settings as Workers;
+use controllers::context::Context;
 use controllers::hub::Hub;
-use controllers::world::World;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::turns::THREADS;
+use super::review_pool::THREADS;
 use super::*;
 
 /// Longer than anything here takes; only a hang lasts so long.
 const HANG: Duration = Duration::from_mins(1);
 const MEMORY: usize = 48 << 20;
 
-fn world() -> Arc<World> {
+fn context() -> Arc<Context> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let hub = protocol::Client::new(protocol::ClientConfig {
         url: "http://127.0.0.1:1".to_owned(),
@@ -41,16 +41,23 @@ fn world() -> Arc<World> {
     };
     let hub = Hub::new(hub.unwrap(), Metrics::new());
     let now = || "2026-11-20T00:00:00Z".parse().unwrap();
-    Arc::new(World::new(1, hub, workers, jiff::SignedDuration::from_hours(24), now))
+    Arc::new(Context::new(1, hub, workers, jiff::SignedDuration::from_hours(24), now))
 }
 
-async fn started() -> (SocketAddr, Arc<Desk>) {
-    let admission = Arc::new(Admission::new(world(), Metrics::new()));
-    let desk = Desk::new(admission, Metrics::new(), &Settings { clients: None, memory: MEMORY }).unwrap();
+async fn started() -> (SocketAddr, Arc<ReviewHandler>) {
+    let admission = Arc::new(Admission::new(context(), Metrics::new()));
+    let handler =
+        ReviewHandler::new(admission, Metrics::new(), &Settings { clients: None, memory: MEMORY }).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(serving::serve(listener, None, CAPS, router(Arc::clone(&desk)), CancellationToken::new()));
-    (address, desk)
+    tokio::spawn(serving::serve(
+        listener,
+        None,
+        CAPS,
+        router(Arc::clone(&handler)),
+        CancellationToken::new(),
+    ));
+    (address, handler)
 }
 
 async fn from(host: u8, to: SocketAddr) -> TcpStream {
@@ -104,7 +111,7 @@ const GOOD: &str = "record.level == 'ERROR'";
 
 #[tokio::test]
 async fn what_can_work_is_allowed_what_can_not_is_denied_and_junk_is_no_review() {
-    let (address, desk) = started().await;
+    let (address, handler) = started().await;
     let mut stream = from(1, address).await;
     for size in [0, 200 << 10] {
         assert_eq!(ask(&mut stream, "/admit", &review(GOOD, size)).await.1["allowed"], true, "{size}");
@@ -116,23 +123,23 @@ async fn what_can_work_is_allowed_what_can_not_is_denied_and_junk_is_no_review()
     for junk in ["", "{}", "[]", "null", &review(GOOD, 0)[..300]] {
         assert_eq!(ask(&mut from(1, address).await, "/admit", junk).await.0, 400, "{junk}");
     }
-    assert_eq!(desk.budget.taken(), 0);
+    assert_eq!(handler.memory.taken(), 0);
 }
 
 #[tokio::test]
 async fn a_review_that_is_too_long_is_denied_by_name_and_none_of_it_is_kept() {
-    let (address, desk) = started().await;
+    let (address, handler) = started().await;
     let denied = ask(&mut from(1, address).await, "/admit", &review(GOOD, MAX_BODY + 1_000)).await.1;
     assert_eq!(denied["allowed"], false);
     let told = "InvalidSpec: the review is longer than 3145728 bytes";
     assert_eq!(denied["status"]["message"], told);
     assert_eq!(ask(&mut from(1, address).await, "/admit", &review(GOOD, 3_000_000)).await.1["allowed"], true);
-    assert_eq!(desk.budget.taken(), 0);
+    assert_eq!(handler.memory.taken(), 0);
 }
 
 #[tokio::test]
 async fn bodies_that_do_not_end_take_their_senders_share_alone_and_it_is_told_to_try_again() {
-    let (address, desk) = started().await;
+    let (address, handler) = started().await;
     let body = review(GOOD, 3_000_000);
     let mut slow = Vec::new();
     for _ in 0..60 {
@@ -143,9 +150,9 @@ async fn bodies_that_do_not_end_take_their_senders_share_alone_and_it_is_told_to
         let _ = tokio::time::timeout(Duration::from_millis(5), stream.write_all(&body.as_bytes()[..1 << 20]))
             .await;
         slow.push(stream);
-        assert!(desk.budget.taken() + desk.short.taken() <= MEMORY / 3);
+        assert!(handler.memory.taken() + handler.short.taken() <= MEMORY / 3);
     }
-    assert!(desk.budget.taken() > MEMORY / 6, "{}", desk.budget.taken());
+    assert!(handler.memory.taken() > MEMORY / 6, "{}", handler.memory.taken());
     let (same, other) = tokio::join!(
         async { ask(&mut from(1, address).await, "/admit?timeout=1s", &review(GOOD, 1 << 20)).await.1 },
         async { ask(&mut from(2, address).await, "/admit", &review(GOOD, 1 << 20)).await.1 },
@@ -156,7 +163,7 @@ async fn bodies_that_do_not_end_take_their_senders_share_alone_and_it_is_told_to
         "denied: try again: reviews under way of this API server take 15379114 bytes, and may not take more";
     assert_eq!(same["status"]["message"], told);
     // Their time ends, and with it what they held.
-    while desk.budget.taken() + desk.short.taken() > 0 {
+    while handler.memory.taken() + handler.short.taken() > 0 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -172,10 +179,10 @@ fn same(size: usize) -> String {
 
 #[tokio::test]
 async fn an_update_of_metadata_alone_is_let_through_while_the_memory_for_reviews_is_spent() {
-    let (address, desk) = started().await;
+    let (address, handler) = started().await;
     let peer = IpAddr::from([127, 0, 0, 1]);
     let all = (MEMORY - MEMORY / 12) / 3;
-    let held = desk.budget.charge(peer, all, Instant::now() + HANG).await.unwrap();
+    let held = handler.memory.charge(peer, all, Instant::now() + HANG).await.unwrap();
     assert_eq!(
         ask(&mut from(1, address).await, "/admit?timeout=1s", &same(30 << 10)).await.1["allowed"],
         true
@@ -183,26 +190,26 @@ async fn an_update_of_metadata_alone_is_let_through_while_the_memory_for_reviews
     let news = ask(&mut from(1, address).await, "/admit?timeout=1s", &review(GOOD, 30 << 10)).await.1;
     assert_eq!(news["status"]["code"], 429, "what is to be looked at is not");
     drop(held);
-    assert_eq!((desk.budget.taken(), desk.short.taken()), (0, 0));
+    assert_eq!((handler.memory.taken(), handler.short.taken()), (0, 0));
 }
 
 #[tokio::test]
 async fn one_that_waits_behind_a_long_look_is_denied_in_time_and_another_namespace_is_not() {
-    let (address, desk) = started().await;
+    let (address, handler) = started().await;
     let (begun, begins) = mpsc::channel();
     let mut held = Vec::new();
     let until = Instant::now() + HANG;
     let peer = IpAddr::from([127, 0, 0, 1]);
     for number in 0..THREADS - 1 {
         let (go, gone) = mpsc::channel::<()>();
-        let (desk, begun) = (Arc::clone(&desk), begun.clone());
+        let (handler, begun) = (Arc::clone(&handler), begun.clone());
         held.push(go);
         tokio::spawn(async move {
             let look = move || {
                 let _ = begun.send(());
                 let _ = gone.recv();
             };
-            desk.turns.run(peer, &format!("n{number}"), until, look).await
+            handler.pool.run(peer, &format!("n{number}"), until, look).await
         });
     }
     tokio::task::spawn_blocking(move || {

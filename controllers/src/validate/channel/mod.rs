@@ -48,7 +48,7 @@ fn receiver<'a>(member: &Member<'a>) -> &'a dyn Receiver {
 
 /// Validates a channel.
 pub fn channel(object: &NotificationChannel) -> Result<Plan, Invalid> {
-    let identity = Identity::of(&object.metadata)?;
+    let identity = Identity::from_metadata(&object.metadata)?;
     let spec = &object.spec;
     let mut faults = Faults::default();
     if spec.tls.is_some() && spec.kafka.is_some() {

@@ -21,7 +21,7 @@ pub struct Suggested {
 }
 
 #[derive(Default)]
-pub(super) struct Asks {
+pub(super) struct Suggestions {
     /// By namespace.
     due: BTreeMap<String, BTreeSet<Key>>,
     found: HashMap<Key, (Suggested, Timestamp)>,
@@ -30,7 +30,7 @@ pub(super) struct Asks {
     last: String,
 }
 
-impl Asks {
+impl Suggestions {
     /// Times are to be looked for, again if they were before.
     pub(super) fn ask(&mut self, namespace: &str, key: Key) {
         self.due.entry(namespace.to_owned()).or_default().insert(key);

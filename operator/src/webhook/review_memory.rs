@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 /// Why there is no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Spent {
+pub(crate) enum Exhausted {
     /// In all.
     #[error("reviews under way take {0} bytes, and may not take more")]
     All(usize),
@@ -23,7 +23,7 @@ pub(crate) enum Spent {
 
 /// The memory of reviews under way.
 #[derive(Debug)]
-pub(crate) struct Budget {
+pub(crate) struct ReviewMemory {
     all: usize,
     per_peer: usize,
     taken: Mutex<Taken>,
@@ -39,12 +39,12 @@ struct Taken {
 /// What a review holds; given back when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Charge {
-    budget: Arc<Budget>,
+    budget: Arc<ReviewMemory>,
     peer: IpAddr,
     bytes: usize,
 }
 
-impl Budget {
+impl ReviewMemory {
     pub(crate) fn new(all: usize, per_peer: usize) -> Arc<Self> {
         Arc::new(Self { all, per_peer, taken: Mutex::default(), freed: Notify::new() })
     }
@@ -61,7 +61,7 @@ impl Budget {
         peer: IpAddr,
         bytes: usize,
         until: Instant,
-    ) -> Result<Charge, Spent> {
+    ) -> Result<Charge, Exhausted> {
         loop {
             let freed = self.freed.notified();
             tokio::pin!(freed);
@@ -77,14 +77,14 @@ impl Budget {
         }
     }
 
-    fn take(&self, peer: IpAddr, bytes: usize) -> Result<(), Spent> {
+    fn take(&self, peer: IpAddr, bytes: usize) -> Result<(), Exhausted> {
         let mut taken = self.lock();
         let of_peer = taken.peers.get(&peer).copied().unwrap_or(0);
         if of_peer + bytes > self.per_peer {
-            return Err(Spent::Peer(self.per_peer));
+            return Err(Exhausted::Peer(self.per_peer));
         }
         if taken.all + bytes > self.all {
-            return Err(Spent::All(self.all));
+            return Err(Exhausted::All(self.all));
         }
         taken.all += bytes;
         taken.peers.insert(peer, of_peer + bytes);
@@ -128,16 +128,16 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_peer_takes_its_share_and_no_more_and_waits_for_its_own() {
-        let budget = Budget::new(100, 60);
+        let budget = ReviewMemory::new(100, 60);
         let soon = Instant::now() + Duration::from_secs(1);
         let held = budget.charge(peer(1), 50, soon).await.unwrap();
-        assert_eq!(budget.charge(peer(1), 20, soon).await.unwrap_err(), Spent::Peer(60));
+        assert_eq!(budget.charge(peer(1), 20, soon).await.unwrap_err(), Exhausted::Peer(60));
         let soon = Instant::now() + Duration::from_secs(1);
         let other = budget.charge(peer(2), 50, soon).await.unwrap();
-        assert_eq!(budget.charge(peer(3), 1, soon).await.unwrap_err(), Spent::All(100));
+        assert_eq!(budget.charge(peer(3), 1, soon).await.unwrap_err(), Exhausted::All(100));
         let soon = Instant::now() + Duration::from_secs(1);
         let (waited, ()) = tokio::join!(budget.charge(peer(1), 60, soon), async { drop(held) });
-        assert_eq!((waited.unwrap_err(), budget.taken()), (Spent::All(100), 50));
+        assert_eq!((waited.unwrap_err(), budget.taken()), (Exhausted::All(100), 50));
         drop(other);
         let all = budget.charge(peer(1), 60, soon).await.unwrap();
         drop(all);

@@ -13,11 +13,11 @@ use serde_json::{Map, Number, Value, json};
 
 /// A spec as far as it can be read.
 #[derive(Debug, Default)]
-pub(crate) struct Shape {
+pub(crate) struct CheckedSpec {
     /// What can't be read, and what there is no place for.
-    pub(crate) unreadable: Vec<Fault>,
+    pub(crate) unreadable: Vec<Violation>,
     /// What can be read and is not allowed; validation may say the same in better words.
-    pub(crate) refused: Vec<Fault>,
+    pub(crate) refused: Vec<Violation>,
     /// The spec with blanks for what can't be read.
     pub(crate) readable: Value,
     /// Where there are blanks.
@@ -26,13 +26,13 @@ pub(crate) struct Shape {
 
 /// Something that is wrong, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Fault {
+pub(crate) struct Violation {
     /// Such as `condition.frequency.window`.
     pub(crate) place: String,
     pub(crate) message: String,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let is_sentence = ["is ", "has "].iter().any(|begin| self.message.starts_with(begin));
         write!(f, "{}{} {}", self.place, if is_sentence { "" } else { ":" }, self.message)
@@ -63,9 +63,9 @@ const DEPENDS: [(&str, &[&str]); 8] = [
 /// The longest quotation of a value, characters.
 const MAX_QUOTE: usize = 60;
 
-impl Shape {
+impl CheckedSpec {
     /// Of a spec, by the schema of specs.
-    pub(crate) fn of(schema: &Value, spec: &Value) -> Self {
+    pub(crate) fn new(schema: &Value, spec: &Value) -> Self {
         let mut shape = Self { readable: spec.clone(), ..Self::default() };
         let mut readable = std::mem::take(&mut shape.readable);
         shape.value("", schema, &mut readable);
@@ -235,11 +235,11 @@ impl Shape {
     }
 
     fn unreadable(&mut self, place: &str, message: String) {
-        self.unreadable.push(Fault { place: place.to_owned(), message });
+        self.unreadable.push(Violation { place: place.to_owned(), message });
     }
 
     fn refuse(&mut self, place: &str, message: String) {
-        self.refused.push(Fault { place: place.to_owned(), message });
+        self.refused.push(Violation { place: place.to_owned(), message });
     }
 
     /// Puts something of the right type in place of what can't be read.
@@ -352,7 +352,8 @@ mod tests {
                 "spike": {"type": "object", "properties": {"window": {"type": "string"}}},
             }},
         }});
-        let shape = Shape::of(&schema, &json!({"condition": {"spike": {"window": 60}}, "groupBy": []}));
+        let shape =
+            CheckedSpec::new(&schema, &json!({"condition": {"spike": {"window": 60}}, "groupBy": []}));
         let told: Vec<&str> = shape.unreadable.iter().map(|fault| fault.place.as_str()).collect();
         assert_eq!(told, ["condition.spike.window", "condition.type", "groupBy"]);
         for (message, hidden) in [

@@ -23,7 +23,7 @@ use crate::status::{Stuck, Workers};
 use crate::validate::{Invalid, guarded};
 
 /// What the controllers share.
-pub struct World {
+pub struct Context {
     /// All channels.
     pub channels: Arc<Cache<Guarded<NotificationChannel>>>,
     /// All rules.
@@ -48,7 +48,7 @@ pub struct World {
     pub now: fn() -> Timestamp,
 }
 
-impl World {
+impl Context {
     /// With empty caches, each to be fed by so many watches; clashes are looked for so far ahead.
     pub fn new(
         scopes: usize,
@@ -62,8 +62,8 @@ impl World {
         Self {
             channels: Cache::new(scopes),
             rules: Cache::new(scopes),
-            schedules: Cache::observed(scopes, move |change| schedules.heard(change, now())),
-            resources: Cache::observed(scopes, move |change| resources.heard_resource(change)),
+            schedules: Cache::observed(scopes, move |change| schedules.schedule_changed(change, now())),
+            resources: Cache::observed(scopes, move |change| resources.resource_changed(change)),
             deployments: Cache::new(scopes),
             cron_jobs: Cache::new(scopes),
             accounts: Cache::new(scopes),
@@ -98,7 +98,7 @@ impl World {
 
     /// The names of the channels of a namespace.
     pub fn channel_names(&self, namespace: &str) -> BTreeSet<String> {
-        self.channels.of(namespace).iter().map(|channel| channel.name_any()).collect()
+        self.channels.in_namespace(namespace).iter().map(|channel| channel.name_any()).collect()
     }
 
     /// Of these channels of a namespace those that say that they can't send, and not because that is just being made.
@@ -125,9 +125,9 @@ impl World {
     /// The uids of our objects of a namespace, for which children are made.
     pub fn owners(&self, namespace: &str) -> Owners {
         let mut owners = Owners::new();
-        owners.extend(self.channels.of(namespace).iter().filter_map(|object| object.uid()));
-        owners.extend(self.rules.of(namespace).iter().filter_map(|object| object.uid()));
-        owners.extend(self.schedules.of(namespace).iter().filter_map(|object| object.uid()));
+        owners.extend(self.channels.in_namespace(namespace).iter().filter_map(|object| object.uid()));
+        owners.extend(self.rules.in_namespace(namespace).iter().filter_map(|object| object.uid()));
+        owners.extend(self.schedules.in_namespace(namespace).iter().filter_map(|object| object.uid()));
         owners
     }
 
@@ -143,8 +143,8 @@ impl World {
             component.is_some_and(|component| components.contains(&component.as_str()))
                 && whose(meta, owners) == Whose::Ours
         };
-        let deployments = self.deployments.of(namespace);
-        let cron_jobs = self.cron_jobs.of(namespace);
+        let deployments = self.deployments.in_namespace(namespace);
+        let cron_jobs = self.cron_jobs.in_namespace(namespace);
         deployments
             .iter()
             .map(|object| (ChildKind::Deployment, object.meta()))
@@ -175,11 +175,11 @@ pub(crate) fn standing(conditions: &[Condition]) -> Option<(&str, bool)> {
 }
 
 /// The generation that a result is of, and the result.
-type Held<V> = (Option<i64>, Result<Arc<V>, Invalid>);
+type CachedResult<V> = (Option<i64>, Result<Arc<V>, Invalid>);
 
 /// Results of validation, so that an unchanged object is not validated again.
 pub struct Memo<V> {
-    results: Mutex<HashMap<String, Held<V>>>,
+    results: Mutex<HashMap<String, CachedResult<V>>>,
 }
 
 impl<V> Default for Memo<V> {

@@ -19,7 +19,7 @@ pub(crate) const WAIT: (usize, usize, usize) = (256, 128, 16);
 
 /// Why one was not looked at.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum NoTurn {
+pub(crate) enum NotReviewed {
     /// Too many wait.
     #[error("{most} reviews of {of} wait already; no more do")]
     Full {
@@ -29,7 +29,7 @@ pub(crate) enum NoTurn {
         of: String,
     },
     /// Its time is over.
-    #[error("it was not looked at in time: others are, in turns between namespaces")]
+    #[error("it was not looked at in time: others are, in pool between namespaces")]
     Late,
     /// A panic, which is our bug.
     #[error("the look at it broke off: please report its manifest as a bug of Belfry")]
@@ -39,7 +39,7 @@ pub(crate) enum NoTurn {
 type Job = Box<dyn FnOnce() + Send>;
 
 #[derive(Default)]
-struct Peer {
+struct PeerQueue {
     /// Namespaces that wait, the next one first.
     order: VecDeque<String>,
     jobs: HashMap<String, VecDeque<Job>>,
@@ -48,25 +48,25 @@ struct Peer {
 }
 
 #[derive(Default)]
-struct State {
+struct QueueState {
     /// Peers that have anything, the next one first.
     order: VecDeque<IpAddr>,
-    peers: HashMap<IpAddr, Peer>,
+    peers: HashMap<IpAddr, PeerQueue>,
     waiting: usize,
     ended: bool,
 }
 
-struct Inner {
-    state: Mutex<State>,
+struct SharedQueue {
+    state: Mutex<QueueState>,
     changed: Condvar,
 }
 
 /// The threads and who waits for them. Dropped, they end.
-pub(crate) struct Turns(Arc<Inner>);
+pub(crate) struct ReviewPool(Arc<SharedQueue>);
 
-impl Turns {
+impl ReviewPool {
     pub(crate) fn start() -> std::io::Result<Self> {
-        let inner = Arc::new(Inner { state: Mutex::default(), changed: Condvar::new() });
+        let inner = Arc::new(SharedQueue { state: Mutex::default(), changed: Condvar::new() });
         for number in 0..THREADS {
             let inner = Arc::clone(&inner);
             let name = format!("admission-{number}");
@@ -82,7 +82,7 @@ impl Turns {
         namespace: &str,
         until: Instant,
         job: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, NoTurn> {
+    ) -> Result<T, NotReviewed> {
         let (done, result) = oneshot::channel();
         self.0.put(
             peer,
@@ -97,27 +97,27 @@ impl Turns {
         )?;
         match tokio::time::timeout_at(until, result).await {
             Ok(Ok(Some(result))) => Ok(result),
-            Ok(_) => Err(NoTurn::Broke),
-            Err(_) => Err(NoTurn::Late),
+            Ok(_) => Err(NotReviewed::Broke),
+            Err(_) => Err(NotReviewed::Late),
         }
     }
 }
 
-impl Drop for Turns {
+impl Drop for ReviewPool {
     fn drop(&mut self) {
         self.0.lock().ended = true;
         self.0.changed.notify_all();
     }
 }
 
-impl Inner {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl SharedQueue {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn put(&self, peer: IpAddr, namespace: &str, job: Job) -> Result<(), NoTurn> {
+    fn put(&self, peer: IpAddr, namespace: &str, job: Job) -> Result<(), NotReviewed> {
         let mut state = self.lock();
-        let full = |most: usize, of: &str| Err(NoTurn::Full { most, of: of.to_owned() });
+        let full = |most: usize, of: &str| Err(NotReviewed::Full { most, of: of.to_owned() });
         if state.waiting >= WAIT.0 {
             return full(WAIT.0, "all namespaces");
         }
@@ -163,7 +163,7 @@ impl Inner {
     }
 }
 
-impl State {
+impl QueueState {
     /// The next one whose turn it is, and who is on the way out.
     fn next(&mut self) -> Option<(IpAddr, String, Job)> {
         for at in 0..self.order.len() {
@@ -228,66 +228,70 @@ mod tests {
 
     #[tokio::test]
     async fn a_namespace_that_takes_long_leaves_the_other_threads_to_others() {
-        let turns = Arc::new(Turns::start().unwrap());
+        let pool = Arc::new(ReviewPool::start().unwrap());
         let until = Instant::now() + HANG;
         let (begun, begins) = mpsc::channel();
         let (go, job) = held(&begun);
         let slow = tokio::spawn({
-            let turns = Arc::clone(&turns);
-            async move { turns.run(peer(1), "slow", until, job).await }
+            let pool = Arc::clone(&pool);
+            async move { pool.run(peer(1), "slow", until, job).await }
         });
         tokio::task::spawn_blocking(move || begins.recv_timeout(HANG).unwrap()).await.unwrap();
         // What waits behind it is late, and never begun.
         let soon = Instant::now() + Duration::from_millis(1);
-        let behind = turns.run(peer(1), "slow", soon, || panic!("begun")).await;
-        assert_eq!(behind, Err(NoTurn::Late));
+        let behind = pool.run(peer(1), "slow", soon, || panic!("begun")).await;
+        assert_eq!(behind, Err(NotReviewed::Late));
         for number in 0..20 {
-            assert_eq!(turns.run(peer(1), "other", until, move || number).await, Ok(number));
+            assert_eq!(pool.run(peer(1), "other", until, move || number).await, Ok(number));
         }
         drop(go);
         assert_eq!(slow.await.unwrap(), Ok(()));
-        assert_eq!(turns.run(peer(1), "slow", until, || 7).await, Ok(7));
+        assert_eq!(pool.run(peer(1), "slow", until, || 7).await, Ok(7));
     }
 
     #[tokio::test]
     async fn an_address_with_many_namespaces_leaves_a_thread_to_others_and_is_told_when_too_many_wait() {
-        let turns = Arc::new(Turns::start().unwrap());
+        let pool = Arc::new(ReviewPool::start().unwrap());
         let until = Instant::now() + HANG;
         let (begun, _begins) = mpsc::channel();
         let (mut lets_go, mut tasks) = (Vec::new(), Vec::new());
-        let running = |turns: &Turns| turns.0.lock().peers.get(&peer(1)).map_or(0, |peer| peer.running.len());
+        let running =
+            |pool: &ReviewPool| pool.0.lock().peers.get(&peer(1)).map_or(0, |peer| peer.running.len());
         for number in 0..WAIT.1 + THREADS - 1 {
-            while running(&turns) < number.min(THREADS - 1) {
+            while running(&pool) < number.min(THREADS - 1) {
                 tokio::task::yield_now().await;
             }
             let (go, job) = held(&begun);
             lets_go.push(go);
-            let turns = Arc::clone(&turns);
+            let pool = Arc::clone(&pool);
             let namespace = format!("n{number}");
-            tasks.push(tokio::spawn(async move { turns.run(peer(1), &namespace, until, job).await }));
+            tasks.push(tokio::spawn(async move { pool.run(peer(1), &namespace, until, job).await }));
         }
-        while turns.0.lock().waiting < WAIT.1 {
+        while pool.0.lock().waiting < WAIT.1 {
             // All but one of the threads are taken.
             tokio::task::yield_now().await;
         }
-        let full = turns.run(peer(1), "more", until, || ()).await;
+        let full = pool.run(peer(1), "more", until, || ()).await;
         assert_eq!(full.unwrap_err().to_string(), "128 reviews of this API server wait already; no more do");
-        assert_eq!(turns.run(peer(2), "n0", until, || 7).await, Ok(7));
+        assert_eq!(pool.run(peer(2), "n0", until, || 7).await, Ok(7));
         drop(lets_go);
         for task in tasks {
             assert_eq!(task.await.unwrap(), Ok(()));
         }
-        let state = turns.0.lock();
+        let state = pool.0.lock();
         assert_eq!((state.waiting, state.order.len()), (0, 0));
     }
 
     #[tokio::test]
     async fn a_panic_is_the_trouble_of_its_object_alone() {
-        let turns = Turns::start().unwrap();
+        let pool = ReviewPool::start().unwrap();
         let until = Instant::now() + HANG;
         for _ in 0..2 * THREADS {
-            assert_eq!(turns.run::<()>(peer(1), "a", until, || panic!("poison")).await, Err(NoTurn::Broke));
+            assert_eq!(
+                pool.run::<()>(peer(1), "a", until, || panic!("poison")).await,
+                Err(NotReviewed::Broke)
+            );
         }
-        assert_eq!(turns.run(peer(1), "a", until, || 7).await, Ok(7));
+        assert_eq!(pool.run(peer(1), "a", until, || 7).await, Ok(7));
     }
 }

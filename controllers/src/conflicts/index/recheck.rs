@@ -9,8 +9,8 @@ use calendar::Steps;
 use crds::schedule::ConflictPolicy;
 use jiff::Timestamp;
 
-use super::super::{Finding, words};
-use super::{HOLDS, Held, Index, Key, booking, forget, later};
+use super::super::{ScheduleFinding, messages};
+use super::{HOLDS, Index, IndexedSchedule, Key, booking, forget, later};
 use crate::status::Clash;
 use crate::validate::{ValidSchedule, guarded};
 
@@ -25,7 +25,7 @@ const ENDED_AT_ONCE: usize = 1_000;
 
 /// What was done of what there is to look at again.
 #[derive(Default)]
-pub(in crate::conflicts) struct Part {
+pub(in crate::conflicts) struct RecheckProgress {
     pub(in crate::conflicts) looked_at: usize,
     pub(in crate::conflicts) steps: u64,
     /// One that is to be expanded, and held anew.
@@ -37,8 +37,12 @@ pub(in crate::conflicts) struct Part {
 impl Index {
     /// Looks again at some of what may have changed: all that can touch a namespace, or all that there is. The others' is
     /// left for when they ask.
-    pub(in crate::conflicts) fn settle(&mut self, namespace: Option<&str>, now: Timestamp) -> Part {
-        let mut part = Part::default();
+    pub(in crate::conflicts) fn recheck(
+        &mut self,
+        namespace: Option<&str>,
+        now: Timestamp,
+    ) -> RecheckProgress {
+        let mut part = RecheckProgress::default();
         let is_late = !self.occupancy.advance_within(now, &mut Steps::new(AT_ONCE));
         let ended = self.notice_ends(now);
         let mut linked = self.linked(namespace);
@@ -67,7 +71,7 @@ impl Index {
     }
 
     fn linked(&self, namespace: Option<&str>) -> Option<BTreeSet<String>> {
-        namespace.map(|namespace| self.links.of(namespace))
+        namespace.map(|namespace| self.links.linked_to(namespace))
     }
 
     /// What ended by the passing of time is to be looked at again. How much of it, up to a bound.
@@ -95,7 +99,7 @@ impl Index {
         let mut steps = Steps::new(COMPARING);
         // A panic is our bug, and stays this schedule's trouble.
         let (finding, until) = guarded(|| Ok(self.look(&key, held, now, &mut steps)))
-            .unwrap_or_else(|_| (Finding::default(), later(now, HOLDS)));
+            .unwrap_or_else(|_| (ScheduleFinding::default(), later(now, HOLDS)));
         if finding.rejected != self.rejected.contains(&key) {
             for all in held.needs.iter().filter_map(|need| self.needed.get(need)) {
                 for younger in all.range((Excluded(key), Unbounded)) {
@@ -113,7 +117,7 @@ impl Index {
             if let Some((before, until)) = &held.found {
                 self.ends.remove(&(*until, key));
                 if *before != finding {
-                    self.stirred.insert(held.schedule.plan.namespace.clone());
+                    self.affected.insert(held.schedule.plan.namespace.clone());
                 }
             }
             self.ends.insert((until, key));
@@ -122,12 +126,18 @@ impl Index {
         1 + COMPARING - steps.left()
     }
 
-    fn look(&self, key: &Key, held: &Held, now: Timestamp, steps: &mut Steps) -> (Finding, Timestamp) {
+    fn look(
+        &self,
+        key: &Key,
+        held: &IndexedSchedule,
+        now: Timestamp,
+        steps: &mut Steps,
+    ) -> (ScheduleFinding, Timestamp) {
         let schedule = &held.schedule;
         let booking = booking(schedule, &held.needs);
         let until = later(now, HOLDS);
-        let (_, not_permitted) = self.weigh(schedule);
-        let mut finding = Finding { not_permitted, ..Finding::default() };
+        let (_, not_permitted) = self.permissions(schedule);
+        let mut finding = ScheduleFinding { not_permitted, ..ScheduleFinding::default() };
         if schedule.policy == ConflictPolicy::Allow {
             return (finding, until);
         }
@@ -149,7 +159,7 @@ impl Index {
                 let clash = Clash {
                     start: clash.occurrence.start,
                     schedule: self.name_of(&holder.key, namespace).map(str::to_owned),
-                    shared: words::needs(&holder.needs, namespace),
+                    shared: messages::needs(&holder.needs, namespace),
                 };
                 // Those of other namespaces are not told apart.
                 if !finding.clashes.contains(&clash) {
