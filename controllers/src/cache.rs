@@ -1,9 +1,10 @@
-//! What the API server holds of one kind, as last told, by namespace and name.
+//! A cache of the objects of one kind, by namespace and name, as the watches last showed them.
 //!
-//! Several watches (one a namespace) may feed one cache. An object that can't be read as its kind is kept too, by its
-//! metadata: it must neither stop its neighbours nor be taken for deleted. Of metadata only what the controllers read is
-//! kept: annotations, labels and the like are anybody's, up to 256 KiB an object. What one namespace's objects take has a share;
-//! one that is over it is read again once there is room. Never: a write to the API server from here.
+//! Several watches, one for each namespace, may fill one cache. An object that can't be read as its kind is kept with
+//! its metadata alone: it must not stop its neighbours, and must not be taken for deleted. Of the metadata only what
+//! the controllers read is kept, since anybody may write up to 256 KiB of annotations and labels into an object. The
+//! objects of one kind in one namespace have a share of memory ([`SHARE`]); an object that exceeds it is kept without
+//! its spec, and read again once there is room. The cache never writes to the API server.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Debug;
@@ -31,20 +32,20 @@ const ANNOTATIONS: [&str; 2] = [crds::RESEND, crds::SEND_TEST];
 pub struct ObjectChange<K> {
     /// Its namespace.
     pub namespace: String,
-    /// What it was.
+    /// The object before; `None` if it is new.
     pub before: Option<Arc<K>>,
-    /// What it is.
+    /// The object now; `None` if it is gone.
     pub after: Option<Arc<K>>,
 }
 
-/// What an object takes, and what is kept of one for which there is no room.
+/// How much memory an object takes, and what is kept of it when there is no room.
 pub trait Weighed: Sized {
-    /// About how many bytes of it a tenant decides.
+    /// About how many bytes of it a tenant can choose.
     fn weight(&self) -> usize {
         0
     }
 
-    /// It without what it says, and why.
+    /// The object without its spec; `why` is shown instead.
     #[must_use]
     fn without_spec(self, _why: &str) -> Self {
         self
@@ -54,14 +55,14 @@ pub trait Weighed: Sized {
 impl<K> Weighed for PartialObjectMeta<K> {}
 impl Weighed for Deployment {}
 
-/// What the objects of one kind and namespace may take in memory, bytes, weighed as values are.
+/// The most memory for the objects of one kind in one namespace, in bytes, weighed as JSON values.
 pub const SHARE: usize = 8 << 20;
 
 /// The objects of a namespace.
 struct NamespaceObjects<K> {
     objects: BTreeMap<String, Arc<K>>,
     bytes: usize,
-    /// Those that are kept without what they say, and what they take with it.
+    /// Objects that are kept without their spec, with the bytes that they would take.
     over: BTreeMap<String, usize>,
 }
 
@@ -71,7 +72,7 @@ impl<K> Default for NamespaceObjects<K> {
     }
 }
 
-/// Who is told of each change of a cache, before anybody else.
+/// Is called with each change of a cache, before anybody else hears of it.
 type Observer<K> = Box<dyn Fn(&ObjectChange<K>) + Send + Sync>;
 
 /// The objects of one kind.
@@ -83,12 +84,12 @@ pub struct Cache<K> {
 }
 
 impl<K: Resource<DynamicType = ()> + Clone + Weighed> Cache<K> {
-    /// Fed by this many watches.
+    /// An empty cache that `scopes` watches will fill.
     pub fn new(scopes: usize) -> Arc<Self> {
         Self::observed(scopes, |_| {})
     }
 
-    /// The same, with somebody who holds what follows from its objects.
+    /// The same, with an observer that is called with each change.
     pub fn observed(scopes: usize, observer: impl Fn(&ObjectChange<K>) + Send + Sync + 'static) -> Arc<Self> {
         let (objects, synced) = (Mutex::default(), watch::Sender::new(0));
         Arc::new(Self { objects, synced, scopes, observer: Box::new(observer) })
@@ -98,14 +99,14 @@ impl<K: Resource<DynamicType = ()> + Clone + Weighed> Cache<K> {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until every watch has told all that there is.
+    /// Waits until every watch has finished its first listing.
     pub async fn synced(&self) {
         let mut synced = self.synced.subscribe();
         // The sender lives as long as this cache does.
         let _ = synced.wait_for(|count| *count >= self.scopes).await;
     }
 
-    /// Whether every watch has told all that there is.
+    /// Whether every watch has finished its first listing.
     pub fn is_synced(&self) -> bool {
         *self.synced.borrow() >= self.scopes
     }
@@ -131,7 +132,7 @@ impl<K: Resource<DynamicType = ()> + Clone + Weighed> Cache<K> {
         self.lock().keys().cloned().collect()
     }
 
-    /// Holds an object, as a watch tells of it; over its namespace's share without what it says.
+    /// Stores an object that a watch showed. If its namespace is over its share, the object is stored without its spec.
     pub fn insert(&self, mut object: K) -> ObjectChange<K> {
         let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
         let mut objects = self.lock();
@@ -153,7 +154,8 @@ impl<K: Resource<DynamicType = ()> + Clone + Weighed> Cache<K> {
         change
     }
 
-    /// The same of one for which there was no room before: it is as good as new, for its generation is the one that was known.
+    /// Stores an object for which there was no room before. The change says that it is new, since its generation was
+    /// known already and would look unchanged.
     fn insert_anew(&self, object: K) -> ObjectChange<K> {
         ObjectChange { before: None, ..self.insert(object) }
     }
@@ -173,8 +175,8 @@ impl<K: Resource<DynamicType = ()> + Clone + Weighed> Cache<K> {
         Some(change)
     }
 
-    /// Objects that were over their namespace's share and for which there is room now: of each namespace after `after`, in
-    /// turn, the smallest; at most so many.
+    /// At most `most` objects that were kept without their spec and for which there is room now: the smallest of each
+    /// namespace, beginning with the namespace after `after`.
     fn room_for(&self, after: &str, most: usize) -> Vec<(String, String)> {
         let objects = self.lock();
         let of = |(namespace, space): (&String, &NamespaceObjects<K>)| {
@@ -192,7 +194,7 @@ impl<K: Resource<DynamicType = ()> + Clone + Weighed> Cache<K> {
         found
     }
 
-    /// Keeps only what a fresh listing of a namespace, or of all, has shown.
+    /// Removes the objects that a new listing of a namespace, or of all, has not shown.
     fn keep(&self, scope: Option<&str>, seen: &HashSet<(String, String)>) -> Vec<ObjectChange<K>> {
         let gone: Vec<(String, String)> = self
             .lock()
@@ -205,19 +207,21 @@ impl<K: Resource<DynamicType = ()> + Clone + Weighed> Cache<K> {
     }
 }
 
-/// Objects of one page of a listing, all of which are in memory at once with all that is in them: 18 MiB with annotations of
-/// 255 KiB, of 200 objects as of 3,000 (`examples/annotations.rs`). Pages of 500, kube's own, would be 25 times that.
+/// Objects in one page of a listing. All of a page are in memory at once, with all their contents: with annotations of
+/// 255 KiB that is 18 MiB, for 200 objects as for 3,000 (`examples/annotations.rs`). kube's default of 500 would take
+/// 25 times as much.
 const PAGE: u32 = 20;
-/// Characters of an annotation that are kept: one more than are ever handed on, so that it shows that there were more.
+/// How many characters of an annotation are kept: one more than is ever passed on, so that a longer text can be
+/// recognized.
 const MAX_ANNOTATION: usize = 257;
 
-/// How often objects that were over their namespace's share are looked at again where there is room, how many at a time, and how
-/// long that may take.
+/// How often objects without their spec are read again where there is room, how many at a time, and how long one read
+/// may take.
 const LOOK: Duration = Duration::from_secs(1);
 const AT_ONCE: usize = 8;
 const TAKES: Duration = Duration::from_secs(5);
 
-/// Keeps what the controllers read of metadata, and nothing that grows with what others write into it.
+/// Keeps only the metadata that the controllers read, so that others can't make it grow.
 fn slim_metadata(meta: &mut ObjectMeta) {
     meta.managed_fields = None;
     meta.finalizers = None;
@@ -238,7 +242,8 @@ fn slim_metadata(meta: &mut ObjectMeta) {
     }
 }
 
-/// Follows a watch for ever and tells of every change. `scope` is the watch's namespace, or none for all.
+/// Runs a watch for ever and calls `changed` with each change. `scope` is the namespace that it watches; `None` means
+/// all.
 pub async fn follow<K>(
     api: Api<K>,
     config: watcher::Config,
@@ -265,7 +270,7 @@ pub async fn follow<K>(
         let event = tokio::select! {
             event = events.next() => event,
             _ = looks.tick() => {
-                // A listing tells of all there is anyway.
+                // A listing shows all objects anyway.
                 if !listing {
                     for (namespace, name) in cache.room_for(&last, AT_ONCE) {
                         if scope.as_ref().is_none_or(|scope| *scope == namespace)
@@ -315,7 +320,8 @@ fn slimmed<K>(mut event: Event<K>, slim: impl Fn(&mut K)) -> Event<K> {
     event
 }
 
-/// Reads an object anew. Of one that is gone meanwhile the watch tells; an answer that does not come is asked for again.
+/// Reads an object again. `None` if it is gone, which the watch will report, or if there is no answer in time; then it
+/// is tried again later.
 async fn look<K>(client: &Client, namespace: &str, name: &str) -> Option<K>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
@@ -409,7 +415,7 @@ mod tests {
         let last = cache.get("greedy", "r099").unwrap();
         assert!(last.0.as_ref().unwrap_err().error.contains("take more than 8388608 bytes"), "{last:?}");
         assert!(cache.room_for("", 9).is_empty());
-        // What goes makes room for one that waits, of each namespace in turn.
+        // A deleted object makes room for one that waits, in each namespace in turn.
         let waits = |namespace: &str| {
             let first = cache.in_namespace(namespace).into_iter().find(|rule| rule.0.is_err());
             first.map(|rule| rule.meta().name.clone().unwrap_or_default()).unwrap()
@@ -434,7 +440,7 @@ mod tests {
             (next(""), next("another"), next("greedy")),
             ("another".into(), "greedy".into(), "another".into())
         );
-        // One that waits and goes is not waited for.
+        // An object that is deleted while it waits is not waited for.
         for n in 0..100 {
             cache.remove("another", &format!("r{n:03}"));
         }

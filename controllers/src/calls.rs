@@ -1,7 +1,7 @@
-//! The calls to the hub that a controller makes for a namespace, one set at a time.
+//! Makes a controller's calls to the hub, one set at a time for each namespace.
 //!
-//! Invariant: a slow or silent hub does not delay what the API server is told of an object: a run waits a moment for its
-//! calls, then reports and leaves them to go on. Never: two sets of calls for one namespace at once.
+//! A slow or silent hub does not delay an object's status: a run waits a moment for its calls ([`WAITS`]), then
+//! reports, and the calls go on. Two sets of calls for one namespace never run at once.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,18 +15,18 @@ use crate::context::Context;
 
 /// How long a run waits for its calls before it reports.
 const WAITS: Duration = Duration::from_millis(500);
-/// When it looks again at calls that go on.
+/// After what time it looks again at calls that go on.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// The calls of one controller. Dropped, they end.
+/// The running calls of one controller, by namespace. They end when this is dropped.
 #[derive(Default)]
 pub(crate) struct Calls {
     under_way: Mutex<HashMap<String, JoinSet<Vec<Error>>>>,
 }
 
 impl Calls {
-    /// Makes the calls unless earlier ones of the namespace still go on. The errors of those that ended, and when to look again
-    /// if some go on or were not made.
+    /// Makes the calls, unless earlier ones of the namespace still go on. Returns the errors of the calls that ended,
+    /// and after what time to look again if calls go on or were not made.
     pub(crate) async fn make(
         &self,
         namespace: &str,
@@ -35,7 +35,7 @@ impl Calls {
         let earlier = self.lock().remove(namespace);
         if let Some(earlier) = earlier {
             let (errors, goes_on) = self.wait(namespace, earlier).await;
-            // What failed comes again with the run.
+            // The failed calls are made again by the retry of this run.
             if goes_on.is_some() || !errors.is_empty() {
                 return (errors, goes_on);
             }
@@ -61,7 +61,7 @@ impl Calls {
     async fn wait(&self, namespace: &str, mut calls: JoinSet<Vec<Error>>) -> (Vec<Error>, Option<Duration>) {
         match tokio::time::timeout(WAITS, calls.join_next()).await {
             Ok(Some(Ok(errors))) => (errors, None),
-            // A panic is this run's.
+            // A panic in the calls fails this run.
             Ok(Some(Err(ended))) => std::panic::resume_unwind(ended.into_panic()),
             Ok(None) => (Vec::new(), None),
             Err(_) => {

@@ -53,7 +53,7 @@ impl Reconciler for Channels {
 }
 
 impl Channels {
-    /// With its own field manager in `cluster`.
+    /// `cluster` has this controller's field manager.
     pub fn new(context: Arc<Context>, cluster: Cluster) -> Self {
         Self { context, cluster, calls: Calls::default(), memo: Memo::default() }
     }
@@ -146,7 +146,7 @@ impl Channels {
     }
 }
 
-/// Hands annotations on whose value was not handled yet. The hub handles each value once.
+/// Sends the requests in the annotations to the hub, unless they were handled. The hub handles each value once.
 async fn hand_on(hub: &Hub, object: &GuardedChannel, plan: &Plan) -> Result<(), protocol::Error> {
     let view = hub.view(plan);
     if !view.holds {
@@ -156,7 +156,7 @@ async fn hand_on(hub: &Hub, object: &GuardedChannel, plan: &Plan) -> Result<(), 
         Some(StatusBody::NotificationChannel(told)) => told,
         _ => ChannelStatus::default(),
     };
-    // What the object shows counts too: a hub that lost its database has forgotten what it handled.
+    // The object's status counts too: a hub that lost its database has forgotten which requests it handled.
     let status = object.0.as_ref().ok().and_then(|object| object.status.as_ref());
     let tested = status.and_then(|status| Some(status.last_test.as_ref()?.request.clone()));
     let resent = status.and_then(|status| Some(status.last_resend.as_ref()?.request.clone()));

@@ -1,7 +1,7 @@
-//! The one vocabulary of conditions and reasons, and the one setter.
+//! All types and reasons of conditions, and the one place that sets them.
 //!
-//! Invariants: `lastTransitionTime` moves only when a condition's status flips; `Reconciling` and `Stalled` are there only
-//! while they are true, as kstatus wants it. Never: a message with a number that changes all the time, or a secret.
+//! `lastTransitionTime` changes only when a condition's status flips. `Reconciling` and `Stalled` are present only
+//! while they are true, as kstatus requires. A message holds no secret and no number that changes all the time.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -38,7 +38,7 @@ pub mod reasons {
     pub const PROGRESSING: &str = "Progressing";
     /// The hub does not answer the operator, or can't store anything.
     pub const HUB_UNREACHABLE: &str = "HubUnreachable";
-    /// Of an event: the hub has forgotten what it knew.
+    /// An event: the hub has lost what it knew.
     pub const LEDGER_LOST: &str = "LedgerLost";
     /// Reminders were left out by the catch-up policy (an event).
     pub const REMINDERS_SKIPPED: &str = "RemindersSkipped";
@@ -64,7 +64,7 @@ pub mod reasons {
     pub const PARTITIONS_UNOWNED: &str = "PartitionsUnowned";
     /// The object can't be read as its kind.
     pub const UNREADABLE: &str = "Unreadable";
-    /// A field that no more exact reason is for.
+    /// A field is wrong, and no other reason is more exact.
     pub const INVALID_SPEC: &str = "InvalidSpec";
     /// `match` does not compile.
     pub const INVALID_MATCH: &str = "InvalidMatch";
@@ -145,14 +145,14 @@ impl Is {
     }
 }
 
-/// How an object stands, as Ready, Reconciling and Stalled say it together.
+/// The state of an object, which the conditions Ready, Reconciling and Stalled show together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
     /// The children do the job.
     Ready { reason: &'static str, message: String },
-    /// It will be ready by itself; the operator or Kubernetes is at it.
+    /// It will be ready by itself; the operator or Kubernetes is working on it.
     UnderWay { reason: String, message: String },
-    /// Something outside is missing; it heals when that appears. Or it is suspended.
+    /// Something that it needs is missing, and it will be ready when that appears; or it is suspended.
     Waiting { reason: String, message: String },
     /// Only a change of a manifest can help.
     Stalled { reason: String, message: String },
@@ -180,7 +180,7 @@ impl Standing {
     }
 }
 
-/// The conditions of one object, from what they were to what they are.
+/// Builds the conditions of one object from those that it shows now.
 pub struct Conditions {
     before: Vec<Condition>,
     after: Vec<Condition>,
@@ -188,7 +188,7 @@ pub struct Conditions {
     now: Timestamp,
 }
 
-/// Longest message; upstream allows 32,768.
+/// The longest message, characters; Kubernetes allows 32,768.
 const MAX_MESSAGE: usize = 2_000;
 
 impl Conditions {
@@ -197,8 +197,8 @@ impl Conditions {
         Self { before: before.to_vec(), after: Vec::new(), generation, now }
     }
 
-    /// Sets one. What is not set is gone afterwards. Of what a message has from elsewhere (a receiver's refusal, a broker's
-    /// words) nothing is hidden from who reads it in a terminal.
+    /// Sets a condition. Conditions that are not set are removed. Control characters in the message are made visible,
+    /// since it may quote a receiver or a broker and people read it in a terminal.
     pub fn set(&mut self, type_: &str, is: Is, reason: &str, message: &str) {
         let since = self
             .before
@@ -216,7 +216,7 @@ impl Conditions {
         });
     }
 
-    /// Keeps one as it is shown, where nothing new is known of it.
+    /// Keeps a condition as it is shown, for when nothing new is known.
     pub fn keep(&mut self, type_: &str) {
         if let Some(held) = self.before.iter().find(|condition| condition.type_ == type_).cloned() {
             self.after.retain(|condition| condition.type_ != type_);
@@ -241,14 +241,14 @@ impl Conditions {
         }
     }
 
-    /// What the object is to show, in a fixed order.
+    /// The finished conditions, sorted by type.
     pub fn finish(mut self) -> Vec<Condition> {
         self.after.sort_by(|a, b| a.type_.cmp(&b.type_));
         self.after
     }
 }
 
-/// The first `most` characters.
+/// At most the first `most` characters, with `…` if the text was longer.
 pub(crate) fn cut(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
         None => text.to_owned(),

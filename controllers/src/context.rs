@@ -1,4 +1,5 @@
-//! What the controllers share: the caches, the hub, the settings of workers, the clock.
+//! What the controllers share: the caches, the hub, the settings of workers, and the clock. Also [`Memo`], which keeps
+//! the results of validation.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -49,7 +50,8 @@ pub struct Context {
 }
 
 impl Context {
-    /// With empty caches, each to be fed by so many watches; clashes are looked for so far ahead.
+    /// Starts with empty caches. `scopes` watches will fill each cache; `conflict_horizon` says how far ahead clashes
+    /// are looked for.
     pub fn new(
         scopes: usize,
         hub: Hub,
@@ -101,7 +103,8 @@ impl Context {
         self.channels.in_namespace(namespace).iter().map(|channel| channel.name_any()).collect()
     }
 
-    /// Of these channels of a namespace those that say that they can't send, and not because that is just being made.
+    /// Those of the named channels whose status says that they can't send. A channel that is only being set up doesn't
+    /// count.
     pub fn stuck<'a>(&self, namespace: &str, names: impl IntoIterator<Item = &'a String>) -> Vec<Stuck> {
         let stuck = |name: &String| {
             let held = self.channels.get(namespace, name)?;
@@ -113,7 +116,7 @@ impl Context {
         names.into_iter().filter_map(stuck).collect()
     }
 
-    /// What the cache shows of a child.
+    /// The metadata of a child, as the cache has it.
     pub fn seen(&self, kind: ChildKind, namespace: &str, name: &str) -> Option<ObjectMeta> {
         match kind {
             ChildKind::ServiceAccount => Some(self.accounts.get(namespace, name)?.metadata.clone()),
@@ -131,7 +134,8 @@ impl Context {
         owners
     }
 
-    /// The children of these components in a namespace that one of `owners` has. The label says only whose turn they are.
+    /// The children of these components that one of `owners` owns. The component's label only says which controller
+    /// looks after a child.
     pub fn children(
         &self,
         namespace: &str,
@@ -154,7 +158,7 @@ impl Context {
             .collect()
     }
 
-    /// How a Deployment of ours does.
+    /// Whether one of our Deployments has available pods, and if not, why.
     pub fn workers(&self, namespace: &str, name: &str) -> Workers {
         let status = self.deployments.get(namespace, name).and_then(|object| object.status.clone());
         let available = status.as_ref().and_then(|status| status.available_replicas).unwrap_or(0);
@@ -166,7 +170,8 @@ impl Context {
     }
 }
 
-/// Why an object is not ready, and whether only a person can help; none where it is, or is on its way.
+/// The reason why an object is not ready, and whether only a person can help. `None` if it is ready or on its way
+/// there.
 pub(crate) fn standing(conditions: &[Condition]) -> Option<(&str, bool)> {
     let is_true = |type_| find(conditions, type_).is_some_and(|condition| condition.status == "True");
     let ready = find(conditions, types::READY)?;
@@ -174,10 +179,10 @@ pub(crate) fn standing(conditions: &[Condition]) -> Option<(&str, bool)> {
         .then(|| (ready.reason.as_str(), is_true(types::STALLED)))
 }
 
-/// The generation that a result is of, and the result.
+/// The generation that was validated, and the result.
 type CachedResult<V> = (Option<i64>, Result<Arc<V>, Invalid>);
 
-/// Results of validation, so that an unchanged object is not validated again.
+/// Results of validation by uid, so that an unchanged object is not validated again.
 pub struct Memo<V> {
     results: Mutex<HashMap<String, CachedResult<V>>>,
 }
@@ -189,7 +194,8 @@ impl<V> Default for Memo<V> {
 }
 
 impl<V> Memo<V> {
-    /// The result for this generation of the object. An object that can't be read is invalid.
+    /// Validates the object, or returns the kept result if its generation is the same. An object that can't be read is
+    /// invalid.
     pub fn validate<K: Resource<DynamicType = ()>>(
         &self,
         object: &Guarded<K>,

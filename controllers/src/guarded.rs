@@ -1,7 +1,8 @@
-//! An object that may not be readable as its kind, so that one of a list does not keep the others from being read.
+//! An object that may not be readable as its kind. One unreadable object in a list does not keep the others from being
+//! read.
 //!
-//! As `kube::core::DeserializeGuard`, but by way of the values that admission reads from: the code to read each kind from
-//! another sort of value would make the operator 0.8 MB larger.
+//! Does the same as `kube::core::DeserializeGuard`, but deserializes from `serde_json::Value`, as admission does: code
+//! for a second way would make the operator 0.8 MB larger.
 
 use std::borrow::Cow;
 
@@ -13,11 +14,11 @@ use serde_json::Value;
 
 use crate::cache::Weighed;
 
-/// An object, or its metadata and why it can't be read; and about how many bytes it takes.
+/// An object, or its metadata with the reason why it can't be read; and about how many bytes its spec takes.
 #[derive(Debug, Clone)]
 pub struct Guarded<K>(pub Result<K, Unreadable>, usize);
 
-/// What a value takes in memory beside its text, bytes.
+/// What a value takes in memory besides its text, bytes.
 const NODE: usize = 64;
 
 /// About how many bytes a value takes.

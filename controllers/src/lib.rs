@@ -1,11 +1,11 @@
-//! The three controllers: from what users declare to plans in the hub, children in their namespace, and a status that tells
-//! the truth.
+//! The controllers: they turn the objects that users declare into plans for the hub, children in the users' namespaces,
+//! and a status that is true.
 //!
-//! Each reconcile reads as five steps: dereference, validate, build, apply, report. `validate` gives a type that cannot be
-//! wrong, `build` is pure and cannot fail, `apply` is server-side apply and pruning by owner, `report` writes what differs.
-//! The key of a reconcile is a namespace ([`queue`] says why).
+//! Each reconcile reads as five steps: dereference, validate, build, apply, report. `validate` returns a type that
+//! cannot be wrong. `build` is pure and cannot fail. `apply` is server-side apply, and prunes by owner. `report` writes
+//! only what differs. The key of a reconcile is a namespace; [`queue`] says why.
 //!
-//! Never here: Kafka, a database, a Secret's value, or a finalizer.
+//! The controllers don't use Kafka or a database, read no Secret, and set no finalizer.
 
 pub mod admission;
 pub mod cache;

@@ -1,4 +1,4 @@
-//! What Prometheus is told. Labels are names of controllers and results; never names of objects or namespaces.
+//! The operator's metrics. Labels are names of controllers and results, never of objects or namespaces.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -62,7 +62,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// All at zero.
+    /// New metrics, all zero.
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("belfry_operator");
         let reconciles = Family::default();
@@ -132,7 +132,7 @@ impl Metrics {
         self.admitted.get_or_create(&Admitted { kind, result }).inc();
     }
 
-    /// A review that was turned away before it was looked at.
+    /// Counts a review that was rejected before it was looked at.
     pub fn turned_away(&self) {
         self.admitted("Other", "again");
     }
@@ -149,19 +149,19 @@ impl Metrics {
         self.feed_age.set(age.as_secs_f64());
     }
 
-    /// When the certificate and its authority end, in seconds since 1970.
+    /// Sets when the certificate and its authority end, in seconds since 1970.
     pub fn certificates_end(&self, server: i64, authority: i64) {
         for (certificate, ends) in [("server", server), ("authority", authority)] {
             self.certificates.get_or_create(&Certificate { certificate }).set(ends);
         }
     }
 
-    /// Whether this process holds the lease.
+    /// Sets whether this process holds the lease.
     pub fn leads(&self, leads: bool) {
         self.leader.set(i64::from(leads));
     }
 
-    /// As Prometheus reads it.
+    /// The text that Prometheus reads.
     pub fn text(&self) -> String {
         let mut text = String::new();
         // Writing to a String cannot fail.

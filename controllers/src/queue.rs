@@ -1,10 +1,11 @@
-//! The loop of one controller: which namespace is reconciled next.
+//! The work queue of one controller: it decides which namespace is reconciled next.
 //!
-//! The key is the namespace, since what we build is shared within one (senders, consumers) or decided over one (conflicts).
-//! kube's own `Controller` is keyed by object and says nothing of a deleted one, whose share of those children has to go.
+//! The key is the namespace, since channels share their senders, rules share consumers, and schedules clash within one.
+//! kube's own `Controller` has objects as keys and does not report a deleted one, whose part of the shared children
+//! must be removed.
 //!
-//! Invariants: a namespace is reconciled by one task at a time; a wake-up during a run leads to another run; a failed run
-//! comes again with growing delay; a panic is a failed run. Never: a namespace that waits for another one's failure.
+//! A namespace is reconciled by one task at a time. A wake-up during a run leads to another run. A failed run is
+//! retried with growing delay, and a panic counts as a failed run. No namespace waits for the failure of another.
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
@@ -23,14 +24,14 @@ use crate::metrics::Metrics;
 pub struct Waker(mpsc::UnboundedSender<String>);
 
 impl Waker {
-    /// Has the namespace reconciled soon.
+    /// Asks for a reconcile of the namespace, soon.
     pub fn wake(&self, namespace: &str) {
         // A controller that has stopped needs no waking.
         let _ = self.0.send(namespace.to_owned());
     }
 }
 
-/// What wakes a controller, and what it is woken by.
+/// The two ends of a queue: the waker, and what the controller receives.
 pub fn queue() -> (Waker, mpsc::UnboundedReceiver<String>) {
     let (sender, receiver) = mpsc::unbounded_channel();
     (Waker(sender), receiver)
@@ -41,14 +42,14 @@ pub trait Reconciler: Send + Sync + 'static {
     /// Its name, a label of metrics and the field manager's suffix.
     const NAME: &'static str;
 
-    /// Brings one namespace to what is wanted. Says after what time to look again even if nothing changes.
+    /// Makes one namespace as its objects want it. Returns after what time to reconcile again even if nothing changes.
     fn reconcile(
         &self,
         namespace: String,
     ) -> impl Future<Output = Result<Option<Duration>, crate::cluster::Error>> + Send;
 }
 
-/// How long changes are gathered before a run.
+/// How long changes are collected before a run.
 const GATHER: Duration = Duration::from_millis(100);
 /// Namespaces reconciled at the same time.
 const AT_ONCE: usize = 8;
@@ -107,7 +108,7 @@ pub async fn run<R: Reconciler>(
     }
 }
 
-/// A namespace, and when to look again, or that it failed.
+/// A namespace, and after what time to reconcile it again, or that its run failed.
 type Ran = (String, Result<Option<Duration>, ()>);
 
 async fn once<R: Reconciler>(reconciler: Arc<R>, namespace: String, metrics: Metrics) -> Ran {

@@ -1,6 +1,6 @@
-//! The rights that the operator needs: the chart grants these and no others, and a test of the chart compares.
+//! The rights that the operator needs. The chart grants exactly these, and a test of the chart compares.
 //!
-//! Never here: a wildcard, Secrets, or escalate, bind and impersonate.
+//! There are no wildcards, no Secrets, and none of escalate, bind and impersonate.
 
 /// One rule of a Role or ClusterRole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
-//! The controller of `BookableResource`s: it only says where they stand, and when they are taken.
+//! The controller of `BookableResource`s. It only reports their state and who has them when.
 //!
-//! Never here: a name of another namespace's schedule, or a child.
+//! A status never names another namespace's schedule. Resources have no children.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,9 +17,9 @@ use crate::status;
 use crate::steps::{self, Item};
 use crate::validate::{self, Invalid, ValidResource};
 
-/// How long what is shown may be behind schedules that were rejected, or let in, since it was found.
+/// How old the bookings in a status may be. Schedules that were rejected or let in since then are not shown yet.
 const AGAIN: Duration = Duration::from_mins(1);
-/// Resources of a namespace whose bookings are looked for in one run; those after them show theirs in the next ones.
+/// For how many resources of a namespace one run looks up bookings; the next runs take the others.
 const LOOKED_FOR: usize = 100;
 
 /// The controller.
@@ -45,7 +45,7 @@ impl Reconciler for Resources {
             .map(|object| Item { valid: self.memo.validate(&object, validate::resource), object })
             .collect();
         let (mut errors, mut again) = (Vec::new(), AGAIN);
-        // In turns, so that each is shown at some time however many there are.
+        // Each run takes the next ones, so that every resource is updated at some time.
         let turn = usize::try_from(now.as_second() / 60).unwrap_or(0) * LOOKED_FOR % things.len();
         for thing in things.iter().cycle().skip(turn).take(things.len().min(LOOKED_FOR)) {
             let found = self.find(thing, now).await;
@@ -56,7 +56,7 @@ impl Reconciler for Resources {
     }
 }
 
-/// When what is shown changes by itself.
+/// After what time the bookings change by themselves.
 fn next(found: Option<&Bookings>, now: Timestamp) -> Duration {
     let Some(found) = found else { return AGAIN };
     let ends = found.now.iter().map(|it| it.held.end);
@@ -71,7 +71,7 @@ impl Resources {
         Self { context, cluster, memo: Memo::default() }
     }
 
-    /// Who has it, on a thread on which nobody waits.
+    /// Looks up who has it, on a blocking thread.
     async fn find(&self, thing: &ResourceItem, now: Timestamp) -> Result<Bookings, Invalid> {
         let valid = Arc::clone(thing.valid.as_ref().map_err(Clone::clone)?);
         let context = Arc::clone(&self.context);

@@ -30,7 +30,8 @@ pub struct Rules {
 
 type RuleItem = Item<AlertRule, Plan>;
 
-/// A source's rules: who keeps its consumer, how many pods the largest of them asks for, and what the pods must find.
+/// What the rules of one source need of its consumer: its owners, the largest number of pods that one asks for, and the
+/// files to mount.
 #[derive(Default)]
 struct Consumer {
     owners: Vec<Owner>,
@@ -56,7 +57,7 @@ impl Reconciler for Rules {
 }
 
 impl Rules {
-    /// With its own field manager in `cluster`.
+    /// `cluster` has this controller's field manager.
     pub fn new(context: Arc<Context>, cluster: Cluster) -> Self {
         Self { context, cluster, calls: Calls::default(), memo: Memo::default() }
     }

@@ -1,5 +1,5 @@
-//! The controller of `Schedule`s: plans to the hub, and CronJobs that wake a `remind` pod when a reminder falls due,
-//! and a Job for one that none of them woke in time.
+//! The controller of `Schedule`s: it sends plans to the hub, makes CronJobs that start a `remind` pod when a reminder
+//! falls due, and makes a Job for a reminder for which no CronJob's pod was started in time.
 //!
 //! Clause S4 of docs/semantics.md.
 
@@ -28,9 +28,9 @@ use crate::validate::ValidSchedule;
 
 const KIND: &str = "Schedule";
 const COMPONENTS: [&str; 1] = ["remind"];
-/// How long a CronJob's pod may take to tell the hub of what fell due.
+/// How long a CronJob's pod may take to report to the hub what fell due, before a Job is made.
 const LATE: SignedDuration = SignedDuration::from_mins(1);
-/// How long until it is said that neither that nor a Job's has.
+/// After what time a reminder counts as overdue, since neither a CronJob's pod nor a Job's has reported it.
 const OVERDUE: SignedDuration = SignedDuration::from_mins(3);
 
 /// The controller.
@@ -39,26 +39,26 @@ pub struct Schedules {
     cluster: Cluster,
     calls: Calls,
     timed: Arc<TimesOf>,
-    /// The last instant for which a Job was made.
+    /// By schedule: the last reminder for which a Job was made.
     started: Mutex<HashMap<Uuid, Timestamp>>,
 }
 
-/// By uid, with the generation.
+/// By the schedule's uid, with the generation that the times belong to.
 type TimesOf = Mutex<HashMap<Uuid, (i64, Arc<Timed>)>>;
 type ScheduleItem = Item<Schedule, ValidSchedule>;
 
-/// What a schedule's times are now, until they change by themselves.
+/// The times of a schedule, until they change by themselves.
 struct Timed {
     times: Times,
     lines: Vec<CronLine>,
     until: Timestamp,
 }
 
-/// A schedule with all that is known of it.
+/// A schedule with its times, its plan and its conflicts.
 struct Known {
     event: ScheduleItem,
     timed: Option<Arc<Timed>>,
-    /// As the hub gets it: suspended too when an older one has the slot.
+    /// The plan that the hub gets. It is also suspended while an older schedule has the slot.
     plan: Option<Plan>,
     found: ScheduleFinding,
 }
@@ -80,24 +80,24 @@ impl Reconciler for Schedules {
     }
 }
 
-/// The time until `until`, and a second more, so that it is past.
+/// How long to wait until `until` is past, with a second to spare.
 fn wait(now: Timestamp, until: Timestamp) -> Duration {
     Duration::try_from(until.duration_since(now)).unwrap_or_default() + Duration::from_secs(1)
 }
 
 impl Schedules {
-    /// With its own field manager in `cluster`.
+    /// `cluster` has this controller's field manager.
     pub fn new(context: Arc<Context>, cluster: Cluster) -> Self {
         Self { context, cluster, calls: Calls::default(), timed: Arc::default(), started: Mutex::default() }
     }
 
-    /// Finds times and conflicts, and when they change by themselves: on a thread on which nobody waits.
+    /// Finds times and conflicts, and when these change by themselves, on a blocking thread.
     async fn weigh(&self, namespace: &str, now: Timestamp) -> (Vec<Known>, Option<Timestamp>) {
         let (context, timed) = (Arc::clone(&self.context), Arc::clone(&self.timed));
         let namespace = namespace.to_owned();
         match tokio::task::spawn_blocking(move || weigh(&context, &timed, &namespace, now)).await {
             Ok(weighed) => weighed,
-            // A panic is this run's; the other way to end is that of the process.
+            // A panic fails this run. The task is cancelled only when the process ends.
             Err(ended) => match ended.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
                 Err(_) => std::future::pending().await,
@@ -137,7 +137,7 @@ impl Schedules {
         (errors, again)
     }
 
-    /// The first reminder of a schedule that fell due and that the hub was not told of, and since when a pod could have told it.
+    /// The first reminder that fell due and was not reported to the hub, and since when a pod could have reported it.
     fn waiting(&self, known: &Known, now: Timestamp) -> Option<(Timestamp, Timestamp)> {
         let (Some(plan), Ok(valid), Some(_)) = (&known.plan, &known.event.valid, known.event.owner(KIND))
         else {
@@ -149,10 +149,10 @@ impl Schedules {
         Some((due, due.max(answering)))
     }
 
-    /// Reminders for which to make a Job, and when to look again.
+    /// Reminders for which to make a Job, and after what time to look again.
     ///
-    /// A CronJob that was there when one fell due gets a minute; nothing else would start a pod for one that fell due before
-    /// its CronJob was made.
+    /// If the CronJob existed when the reminder fell due, it gets a minute. If it was made later, nothing else would
+    /// start a pod, so the Job is made at once.
     fn late<'a>(
         &self,
         known: &'a [Known],
@@ -202,7 +202,7 @@ impl Schedules {
             let event = &known.event;
             let status = event.object.0.as_ref().ok().and_then(|object| object.status.as_ref());
             let (shown, before) = steps::shown(&self.cluster, event.meta(), status);
-            // Of a CronJob too.
+            // This includes errors of CronJobs.
             let job = format!("Job belfry-remind-{}-", event.uid().get(..8).unwrap_or_default());
             let facts = Facts {
                 generation: event.generation(),
@@ -276,7 +276,7 @@ fn weigh(
     (known, next.map(|next| next.min(until)))
 }
 
-/// The times of a schedule, worked out again once they have changed.
+/// The kept times of a schedule; they are computed again once they have changed.
 fn kept(held: &TimesOf, valid: &ValidSchedule, now: Timestamp) -> Arc<Timed> {
     let known = |held: &HashMap<Uuid, (i64, Arc<Timed>)>| {
         let (generation, timed) = held.get(&valid.plan.uid)?;
@@ -285,7 +285,7 @@ fn kept(held: &TimesOf, valid: &ValidSchedule, now: Timestamp) -> Arc<Timed> {
     if let Some(timed) = known(&held.lock().unwrap_or_else(PoisonError::into_inner)) {
         return timed;
     }
-    // Others don't wait for it.
+    // Computed without the lock, so that others don't wait.
     let timed = Arc::new(timed(valid, now));
     let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
     held.insert(valid.plan.uid, (valid.plan.generation, Arc::clone(&timed)));
@@ -296,7 +296,7 @@ fn kept(held: &TimesOf, valid: &ValidSchedule, now: Timestamp) -> Arc<Timed> {
 fn timed(valid: &ValidSchedule, now: Timestamp) -> Timed {
     let next: Vec<_> = valid.recurrence.occurrences(now).take(5).collect();
     let next_reminder = calendar::next_reminder(&valid.recurrence, &valid.reminders, now).map(|due| due.due);
-    // Removing a CronJob removes its running pod: it stays as long as that may have something to send.
+    // To remove a CronJob is to remove its running pod, so it stays as long as that pod may have something to send.
     let lately = now.checked_sub(patience(&valid.plan)).unwrap_or(Timestamp::MIN);
     let kept_until = calendar::next_reminder(&valid.recurrence, &valid.reminders, lately)
         .and_then(|due| due.due.checked_add(patience(&valid.plan)).ok());
@@ -323,7 +323,7 @@ fn timed(valid: &ValidSchedule, now: Timestamp) -> Timed {
     }
 }
 
-/// The first reminder that fell due, may still be sent, and that the hub, which has the plan, was not told of.
+/// The first reminder that fell due, may still be sent, and was not reported to the hub, although the hub has the plan.
 fn untold(view: &View, valid: &ValidSchedule, plan: &Plan, now: Timestamp) -> Option<Timestamp> {
     let Some(StatusBody::Schedule(told)) = view.status.as_ref().map(|status| &status.body) else {
         return None;
@@ -343,7 +343,7 @@ pub fn cron_lines(valid: &ValidSchedule, now: Timestamp) -> Vec<calendar::CronLi
     calendar::cron_lines(&valid.recurrence, &valid.reminders, lately)
 }
 
-/// How long after it fell due a reminder may still be sent, and a minute for the pod to end.
+/// How long after its time a reminder may still be sent, with a minute for the pod to end.
 fn patience(plan: &Plan) -> SignedDuration {
     let window = match &plan.body {
         PlanBody::Schedule(schedule) if schedule.catch_up.policy != CatchUpPolicy::None => {

@@ -1,4 +1,4 @@
-//! What the steps of the three controllers have in common.
+//! What the steps of the controllers have in common.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,11 +16,11 @@ use crate::context::Context;
 use crate::guarded::Guarded;
 use crate::validate::Invalid;
 
-/// An object on its way through the steps.
+/// An object that is being reconciled.
 pub(crate) struct Item<K, V> {
     /// As the cache has it.
     pub(crate) object: Arc<Guarded<K>>,
-    /// What it says, checked.
+    /// The result of its validation.
     pub(crate) valid: Result<Arc<V>, Invalid>,
 }
 
@@ -44,11 +44,12 @@ impl<K: Resource<DynamicType = ()>, V> Item<K, V> {
     }
 }
 
-/// How often it is looked whether a name is free again: nobody tells of an object that isn't ours.
+/// How often a taken name is tried again. No watch reports that somebody else's object is gone.
 const TAKEN_AGAIN: Duration = Duration::from_secs(30);
 
-/// Applies every child, then deletes our children of these components that are not among them. One that fails stops no
-/// other, but nothing is made to run under an account that isn't ours.
+/// Applies every child, then deletes our other children of these components. A failure of one does not stop the others,
+/// but if the ServiceAccount belongs to somebody else, nothing more is applied: no worker must run under an account
+/// that isn't ours.
 pub(crate) async fn apply(
     context: &Context,
     cluster: &Cluster,
@@ -77,7 +78,7 @@ pub(crate) async fn apply(
     errors
 }
 
-/// What keeps this child from being written, for the objects that need it.
+/// The first error about a child that `needs` names, as a standing of the objects that need it.
 pub(crate) fn trouble(errors: &[Error], needs: impl Fn(&str) -> bool) -> Option<Standing> {
     errors.iter().find_map(|error| match error {
         Error::Taken { child } if needs(child) => {
@@ -90,12 +91,12 @@ pub(crate) fn trouble(errors: &[Error], needs: impl Fn(&str) -> bool) -> Option<
     })
 }
 
-/// How errors name a child.
+/// The name of a child in errors.
 pub(crate) fn child_name(kind: ChildKind, name: &str) -> String {
     format!("{kind:?} {name}")
 }
 
-/// The status that an object is known to show, as it is typed and as it is written.
+/// The status that the object shows, as a value and as its type.
 pub(crate) fn shown<S: Serialize + DeserializeOwned + Default>(
     cluster: &Cluster,
     meta: &ObjectMeta,
@@ -107,7 +108,7 @@ pub(crate) fn shown<S: Serialize + DeserializeOwned + Default>(
     (known, typed)
 }
 
-/// Writes a status where it differs.
+/// Writes the status if it differs.
 pub(crate) async fn report<K>(
     cluster: &Cluster,
     meta: &ObjectMeta,
