@@ -1,11 +1,13 @@
-//! What the API server is told of an object before it stores it: the validating webhook's decisions.
+//! The validating webhook's decisions: whether the API server may store an object.
 //!
-//! The same validation as the controllers', from the caches of this replica, whether it leads or not. What is refused here
-//! would not work; what can only be known later (a channel that is not there yet, a slot lost to one created in the same
-//! instant) is a condition. A question is read no further than its answer needs: the text of the two specs, and of the rest a
-//! few names; what a spec takes in memory is bounded by its bytes and by how many values it has, counted before anything is
-//! made of it. Invariants: an object whose spec does not change is never refused, nor one that is going, so nothing that was
-//! stored gets stuck. Never: a question to anybody, a change to the object, or a Secret.
+//! The decisions use the controllers' validation and the caches of this replica, whether it leads or not. What is
+//! refused here would not work. What can only be known later is a condition: a channel that does not exist yet, or a
+//! slot lost to a schedule that was created in the same instant.
+//!
+//! A question is read no further than its answer needs: the text of the two specs, and a few names. The memory for a
+//! spec is bounded by its bytes and its number of values, which are counted before it is parsed. An object is never
+//! refused when its spec does not change or when it is being deleted, so nothing that was stored gets stuck. A review
+//! asks nobody, changes no object and reads no Secret.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -24,13 +26,13 @@ use crate::context::Context;
 use crate::metrics::Metrics;
 use crate::validate::{self, Invalid, ValidResource, ValidSchedule, guarded};
 
-/// The longest spec, bytes; the schema's bounds allow for half of it.
+/// The longest spec, bytes; the schema's bounds allow half of it.
 pub const MAX_SPEC: usize = 512 << 10;
-/// The most values (members and elements, at any depth) that a spec has; the schema's bounds allow for half of them.
+/// The most values (members and elements, at any depth) in a spec; the schema's bounds allow half of them.
 pub const MAX_VALUES: usize = 8_000;
-/// What a value takes in memory besides its text, bytes: an object with one member has room for eleven.
+/// The memory for a value besides its text, bytes: an object with one member has room for eleven.
 const VALUE: usize = 700;
-/// The longest message, bytes; what it quotes may be longer.
+/// The longest message, bytes; a text that it quotes may be longer.
 const MAX_MESSAGE: usize = 4_096;
 
 /// Answers the API server.
@@ -39,7 +41,7 @@ pub struct Admission {
     metrics: Metrics,
 }
 
-/// A question of the API server, as far as it needs to be read.
+/// A review as the API server asks it, as far as it needs to be read.
 #[derive(Debug)]
 pub struct Question {
     uid: String,
@@ -48,31 +50,31 @@ pub struct Question {
     news: Option<ChangedSpec>,
 }
 
-/// A spec that may not have been there before.
+/// A spec that may differ from the stored one.
 #[derive(Debug)]
 struct ChangedSpec {
     metadata: ObjectMeta,
     spec: Box<str>,
     before: Option<Box<str>>,
     values: usize,
-    /// It is not kept.
+    /// Why the spec is too large; then its text is not kept.
     too_large: Option<String>,
 }
 
-/// What the API server is told.
+/// The answer to the API server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// Whether the object may be stored.
     pub allowed: bool,
     /// Why not; empty when it may.
     pub message: String,
-    /// What its user is told all the same.
+    /// Warnings that the user sees although the object is stored.
     pub warnings: Vec<String>,
-    /// The same question may be answered otherwise soon.
+    /// The same question may get another answer soon.
     pub again: bool,
 }
 
-/// What is said of an object.
+/// The decision about an object.
 enum Verdict {
     Allowed,
     Warned(String),
@@ -126,7 +128,7 @@ impl Admission {
         })
     }
 
-    /// A room is as small as it is, and its owner's: who loses it is only told.
+    /// A resource belongs to its owner, so a change is never denied; the owner is only warned who loses it.
     fn lent(&self, resource: &ValidResource) -> Verdict {
         self.context
             .conflicts
@@ -144,7 +146,7 @@ impl Admission {
         if schedule.policy == ConflictPolicy::Allow {
             return Verdict::Allowed;
         }
-        // As it stands, it holds what it needs, and is not in its own way.
+        // The index skips the stored version of the same schedule.
         match conflicts.refusal(schedule, (self.context.now)()) {
             Slot::Free => Verdict::Allowed,
             Slot::Taken(why) | Slot::NotKnown(why) if schedule.policy == ConflictPolicy::Reject => {
@@ -155,7 +157,7 @@ impl Admission {
     }
 }
 
-/// A review as the API server sends it; all else in it is passed over, and takes no memory.
+/// A review as the API server sends it. Everything else in it is skipped and takes no memory.
 #[derive(Deserialize)]
 struct Review<'a> {
     #[serde(borrow)]
@@ -194,7 +196,7 @@ struct ReviewObject<'a> {
 }
 
 impl<'a> ReviewObject<'a> {
-    /// The text of its spec.
+    /// The text of the spec.
     fn text(&self) -> &'a str {
         self.spec.map_or("null", RawValue::get)
     }
@@ -215,13 +217,13 @@ struct ReviewMetadata<'a> {
     deletion_timestamp: Option<&'a RawValue>,
 }
 
-/// The kinds that there are questions about.
+/// The kinds that the webhook reviews.
 const KINDS: [&str; 4] = ["NotificationChannel", "AlertRule", "Schedule", "BookableResource"];
 /// Longest name of an object, a namespace or a question.
 const MAX_NAME: usize = 253;
 
 impl Question {
-    /// Reads a review. Takes time by its length, and memory for two specs at most.
+    /// Reads a review, in time proportional to its length, and with memory for at most two specs.
     pub fn read(review: &[u8]) -> Result<Self, serde_json::Error> {
         use serde::de::Error as _;
         let Review { request } = serde_json::from_slice(review)?;
@@ -243,21 +245,21 @@ impl Question {
         &self.namespace
     }
 
-    /// Whether there is anything to look at: without, it is allowed.
+    /// Whether there is a spec to check; if not, the answer is yes.
     pub fn needs_review(&self) -> bool {
         self.news.is_some()
     }
 
-    /// The most memory that it and its answer take, bytes.
+    /// The most memory for it and its answer, bytes.
     pub fn cost(&self) -> usize {
         self.news.as_ref().map_or(0, |news| {
             let texts = news.spec.len() + news.before.as_ref().map_or(0, |text| text.len());
-            // As they are, as values, and as the kind's own type.
+            // As texts, as values, and as the kind's own type.
             3 * texts + news.values * VALUE
         })
     }
 
-    /// The review that says the answer.
+    /// The review that carries the answer.
     pub fn answered(&self, answer: &Answer) -> Value {
         answer.to(&self.uid)
     }
@@ -286,7 +288,8 @@ impl Answer {
         Self::denied(format!("{INVALID_SPEC}: {why}"))
     }
 
-    /// The review that says it to the question of that uid. Clients of the API server try again by themselves.
+    /// The review that carries this answer to the question with that uid. Clients of the API server retry by
+    /// themselves.
     pub fn to(&self, uid: &str) -> Value {
         let mut response = json!({"uid": uid, "allowed": self.allowed});
         if !self.allowed {
@@ -305,7 +308,7 @@ impl Answer {
 }
 
 impl ChangedSpec {
-    /// None when the object is going or its spec is as before.
+    /// `None` if the object is being deleted or its spec is the same text as before.
     fn read(
         object: &RawValue,
         before: Option<&RawValue>,
@@ -339,7 +342,7 @@ impl ChangedSpec {
         Ok(Some(Self { metadata, spec: spec.into(), before: before.map(Into::into), values, too_large }))
     }
 
-    /// Whether the spec is as before, in another spelling.
+    /// Whether the spec is the same as before, in another spelling.
     fn is_unchanged(&self) -> bool {
         let Some(before) = &self.before else { return false };
         let value = |text: &str| serde_json::from_str::<Value>(text).ok();
@@ -357,7 +360,7 @@ impl ChangedSpec {
         if let Some(message) = self.too_large.clone() {
             return Err(Invalid::new(INVALID_SPEC, message));
         }
-        // By way of a value, as the caches read: code for another way would make the operator larger.
+        // Parsed by way of a `Value`, as in the caches: code for another way would make the operator larger.
         let spec: Value = serde_json::from_str(&self.spec).map_err(|error| unreadable(error.to_string()))?;
         if spec.is_null() {
             return Err(unreadable(format!("{} has no spec", question.kind)));
@@ -369,7 +372,7 @@ impl ChangedSpec {
     }
 }
 
-/// Refuses a spec that is larger than any that could be right.
+/// Refuses a spec that is larger than any valid one.
 pub fn size(spec: &str) -> Result<(), String> {
     if spec.len() > MAX_SPEC {
         return Err(format!("spec: {} bytes; at most {MAX_SPEC}", spec.len()));

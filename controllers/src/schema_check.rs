@@ -1,9 +1,10 @@
-//! Whether a manifest's spec is what the schema of its kind asks for: all places where it is not, at once.
+//! Checks a manifest's spec against the schema of its kind, and finds all violations at once.
 //!
-//! serde stops at the first value that it can't read. Here the value is held against the definition's own schema, and what
-//! can't be read is replaced by a blank of the right type in a copy, so that the rest can be validated all the same: what is then
-//! said of a blank, or of what depends on it, is not told. Expressions of the schema (CEL) are not evaluated; validation
-//! checks the same. Never: a value longer than a few words in a message.
+//! serde stops at the first value that it can't read. Here the spec is compared with the schema in the definition. Each
+//! value that can't be read is replaced by a blank of the right type in a copy, so that the rest can still be
+//! validated; what validation says about a blank, or about something that depends on one, is dropped. The schema's
+//! expressions (CEL) are not evaluated, since validation checks the same. A message quotes at most a few words of a
+//! value.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -11,20 +12,20 @@ use std::fmt;
 use regex::Regex;
 use serde_json::{Map, Number, Value, json};
 
-/// A spec as far as it can be read.
+/// The result: the readable part of a spec, and what is wrong with it.
 #[derive(Debug, Default)]
 pub(crate) struct CheckedSpec {
-    /// What can't be read, and what there is no place for.
+    /// Values that can't be read, fields that are missing, and fields that don't exist.
     pub(crate) unreadable: Vec<Violation>,
-    /// What can be read and is not allowed; validation may say the same in better words.
+    /// Values that can be read and are not allowed; validation may explain them better.
     pub(crate) refused: Vec<Violation>,
     /// The spec with blanks for what can't be read.
     pub(crate) readable: Value,
-    /// Where there are blanks.
+    /// The places of the blanks.
     blanks: BTreeSet<String>,
 }
 
-/// Something that is wrong, and where.
+/// One violation, and where it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Violation {
     /// Such as `condition.frequency.window`.
@@ -39,7 +40,7 @@ impl fmt::Display for Violation {
     }
 }
 
-/// What is said of the first can't be told without the others.
+/// A message about the first field may be caused by a blank in one of the others.
 const DEPENDS: [(&str, &[&str]); 8] = [
     ("slack", &["type"]),
     ("title", &["groupBy", "topValues", "condition", "condition.type"]),
@@ -64,7 +65,7 @@ const DEPENDS: [(&str, &[&str]); 8] = [
 const MAX_QUOTE: usize = 60;
 
 impl CheckedSpec {
-    /// Of a spec, by the schema of specs.
+    /// Checks `spec` against `schema`, the schema of this kind's spec.
     pub(crate) fn new(schema: &Value, spec: &Value) -> Self {
         let mut shape = Self { readable: spec.clone(), ..Self::default() };
         let mut readable = std::mem::take(&mut shape.readable);
@@ -73,9 +74,9 @@ impl CheckedSpec {
         shape
     }
 
-    /// Whether what validation says may come of a blank.
+    /// Whether a message of validation may be caused by a blank.
     pub(crate) fn is_of_a_blank(&self, message: &str) -> bool {
-        // What names no place is about several fields together.
+        // A message without a place is about several fields together.
         let place = message.split([' ', ':']).next().unwrap_or_default();
         let is_place = message.get(place.len()..).is_some_and(|rest| rest.starts_with(':'))
             || self.blanks.contains(place);
@@ -115,7 +116,7 @@ impl CheckedSpec {
     }
 
     fn fields(&mut self, place: &str, schema: &Value, fields: &mut Map<String, Value>) {
-        // As the API server has it: null is not there.
+        // For the API server, null means absent.
         fields.retain(|_, value| !value.is_null());
         let names = schema["properties"].as_object();
         fields.retain(|name, value| {
@@ -156,7 +157,7 @@ impl CheckedSpec {
         self.count(place, schema, fields.len(), ["minProperties", "maxProperties"], "entries");
     }
 
-    /// The type that is a blank is likely that of the member which is there.
+    /// If the type is a blank, guesses it from the member that is there.
     fn guess_type(&self, place: &str, schema: &Value, fields: &mut Map<String, Value>) {
         if !self.blanks.contains(&join(place, "type")) {
             return;
@@ -194,7 +195,7 @@ impl CheckedSpec {
             let hint = meant.map_or(String::new(), |meant| format!("; write {meant}"));
             let quoted = quoted(&json!(&*text));
             self.unreadable(place, format!("{quoted} is not one of {}{hint}", allowed.join(", ")));
-            // With the one that is meant the rest can be judged as it is meant.
+            // The value that was probably meant lets the rest be judged properly.
             if meant.is_none() {
                 self.blanks.insert(place.to_owned());
             }
@@ -242,7 +243,7 @@ impl CheckedSpec {
         self.refused.push(Violation { place: place.to_owned(), message });
     }
 
-    /// Puts something of the right type in place of what can't be read.
+    /// Puts a value of the right type in place of one that can't be read.
     fn blank(&mut self, place: &str, schema: &Value, value: &mut Value) {
         self.blanks.insert(place.to_owned());
         *value = blank(schema);
@@ -270,12 +271,12 @@ fn join(place: &str, name: &str) -> String {
     if place.is_empty() { name.to_owned() } else { format!("{place}.{name}") }
 }
 
-/// Whether one place is the other or in it.
+/// Whether a place is the same as another or within it.
 fn is_within(place: &str, of: &str) -> bool {
     place.strip_prefix(of).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
-/// Whether a message is about a place, or what is in it.
+/// Whether a message is about a place or something within it.
 pub(crate) fn starts_with_place(message: &str, place: &str) -> bool {
     message.strip_prefix(place).is_some_and(|rest| rest.starts_with(['.', '[', ':', ' ']))
 }
@@ -303,7 +304,7 @@ fn is(value: &Value) -> &'static str {
     }
 }
 
-/// What must stand there instead.
+/// What is needed instead.
 fn needed(kind: &str, schema: &Value, value: &Value) -> String {
     let what = match kind {
         "object" => "a map of fields is needed",
@@ -332,7 +333,7 @@ fn needed(kind: &str, schema: &Value, value: &Value) -> String {
     more.map_or_else(|| what.to_owned(), |more| format!("{what}: {more}"))
 }
 
-/// What the schema asks for, in its own words: `must be ...`.
+/// The requirement in the schema's own words: `must be ...`.
 fn words(schema: &Value) -> Option<String> {
     let rules = schema["x-kubernetes-validations"].as_array()?;
     let words = rules.iter().filter_map(|rule| rule["message"].as_str());

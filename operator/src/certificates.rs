@@ -1,10 +1,10 @@
-//! The certificates of webhook and hub: an authority of our own and a server's certificate for both, in one Secret that
-//! the chart makes empty, so that the operator needs no right to make Secrets or to read another. The authority alone is
-//! in a ConfigMap too, for people.
+//! The certificates of webhook and hub: our own authority, and one server certificate for both, in one Secret. The
+//! chart creates the Secret empty, so the operator needs no right to create Secrets or to read another one. A ConfigMap
+//! has the authority alone, for people.
 //!
-//! Invariants: a certificate is renewed when a third of its time is left, an authority when a year is; clients trust the new
-//! authority, and still the old one, a day before anybody shows a certificate of it; of two replicas that renew at once one
-//! wins, by the Secret's resourceVersion, and the other takes what it made. Never here: the key in a log or an error.
+//! A certificate is renewed when a third of its time is left, an authority when a year is left. Clients trust a new
+//! authority, besides the old one, a day before a server shows a certificate of it. If two replicas renew at once, the
+//! Secret's resourceVersion lets one win, and the other takes what that one made. No key is in a log or an error.
 
 use std::time::Duration;
 
@@ -23,15 +23,15 @@ use rcgen::{
 use serde_json::json;
 use tokio::sync::watch;
 
-/// How long an authority lasts, and how long before its end another one is made.
+/// How long an authority is valid, and how long before its end the next one is made.
 const AUTHORITY: SignedDuration = SignedDuration::from_hours(10 * 365 * 24);
 const AUTHORITY_LEFT: SignedDuration = SignedDuration::from_hours(365 * 24);
-/// How long an authority is known before it signs for a server that has a certificate of the one before it.
+/// How long a new authority is published before it signs, for a server that has a certificate of the one before.
 const KNOWN: SignedDuration = SignedDuration::from_hours(24);
-/// How long a server's certificate lasts, and how long before its end another one is made.
+/// How long a server's certificate is valid, and how long before its end the next one is made.
 const SERVER: SignedDuration = SignedDuration::from_hours(90 * 24);
 const SERVER_LEFT: SignedDuration = SignedDuration::from_hours(30 * 24);
-/// Clocks of a cluster's machines differ.
+/// How far the clocks of a cluster's machines may differ.
 const SKEW: SignedDuration = SignedDuration::from_hours(1);
 
 const AUTHORITY_EXPIRES: &str = "belfry.dev/authority-expires";
@@ -41,7 +41,7 @@ const NAMES: &str = "belfry.dev/certificate-names";
 /// What the Secret holds.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Certificates {
-    /// Who is to be trusted (PEM): the authority, and the one before it while that lasts.
+    /// The authorities to trust (PEM): the current one, and the one before it while that is valid.
     pub(crate) authorities: String,
     authority_key: String,
     authority_expires: Timestamp,
@@ -50,7 +50,7 @@ pub(crate) struct Certificates {
     /// Its key (PEM).
     pub(crate) key: String,
     expires: Timestamp,
-    /// What it is for.
+    /// The DNS names of the certificate.
     names: Vec<String>,
 }
 
@@ -64,7 +64,7 @@ impl std::fmt::Debug for Certificates {
 }
 
 impl Certificates {
-    /// Those to be used from `now` on: the ones that are held, or others where these are about to end.
+    /// The certificates to use from `now` on: `held`, or new ones where these end soon.
     fn renewed(held: Option<Self>, names: &[String], now: Timestamp) -> Result<Self, rcgen::Error> {
         let held = held.filter(|held| held.expires > now && held.authority_expires > now);
         let Some(held) = held else { return Self::with_authority(now)?.with_server(names, now) };
@@ -86,7 +86,7 @@ impl Certificates {
         Ok(held)
     }
 
-    /// An authority that has signed nothing yet.
+    /// A new authority that has signed nothing yet.
     fn with_authority(now: Timestamp) -> Result<Self, rcgen::Error> {
         let key = KeyPair::generate()?;
         let expires = now + AUTHORITY;
@@ -116,7 +116,7 @@ impl Certificates {
         Ok(Self { certificate, key: key.serialize_pem(), expires, names: names.to_vec(), ..self })
     }
 
-    /// What a Secret holds, if it holds all of it.
+    /// Reads the certificates from a Secret; `None` if a part is missing.
     fn from_secret(secret: &Secret) -> Option<Self> {
         let text = |key: &str| {
             let ByteString(bytes) = secret.data.as_ref()?.get(key)?;
@@ -163,25 +163,25 @@ fn date(at: Timestamp) -> time::OffsetDateTime {
     time::OffsetDateTime::from_unix_timestamp(at.as_second()).unwrap_or(time::OffsetDateTime::UNIX_EPOCH)
 }
 
-/// Where they are kept, and who has to trust them.
+/// Keeps the certificates current in the cluster: where they are stored, and who has to trust them.
 pub(crate) struct Keeper {
     pub(crate) client: Client,
     /// Of the Secret.
     pub(crate) namespace: String,
     /// Of the Secret.
     pub(crate) secret: String,
-    /// The ConfigMap with the authorities, of the same namespace.
+    /// The ConfigMap with the authorities, in the same namespace.
     pub(crate) authorities: String,
-    /// The `ValidatingWebhookConfiguration`, where there is one.
+    /// The `ValidatingWebhookConfiguration`, if there is one.
     pub(crate) webhook: Option<String>,
     /// DNS names of the server's certificate.
     pub(crate) names: Vec<String>,
-    /// Are told when they end.
+    /// Show when the certificates end.
     pub(crate) metrics: Metrics,
 }
 
 impl Keeper {
-    /// Keeps the certificates current, for as long as anybody listens.
+    /// Renews the certificates and publishes them to `current`. Never ends.
     pub(crate) async fn keep(self, current: watch::Sender<Option<Certificates>>) {
         loop {
             let wait = match self.current(crate::now()).await {
@@ -205,7 +205,7 @@ impl Keeper {
         }
     }
 
-    /// The certificates to use, made or renewed where needed, once the API server trusts them. Writes only what differs.
+    /// The certificates to use, made or renewed if needed, once the API server trusts them. Writes only what differs.
     async fn current(&self, now: Timestamp) -> anyhow::Result<Certificates> {
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
         let mut secret =
@@ -214,7 +214,7 @@ impl Keeper {
         let current = Certificates::renewed(held.clone(), &self.names, now).context("make a certificate")?;
         if held.as_ref() != Some(&current) {
             current.write_to(&mut secret);
-            // Refused when another replica was faster: the next look takes what that made.
+            // This fails if another replica was faster; the next look takes what that one made.
             secrets
                 .replace(&self.secret, &PostParams::default(), &secret)
                 .await
@@ -231,7 +231,7 @@ impl Keeper {
         Ok(current)
     }
 
-    /// To people.
+    /// Writes the authorities to the ConfigMap, for people.
     async fn publish_to_people(&self, authorities: &str) -> kube::Result<()> {
         const KEY: &str = "ca.crt";
         let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
@@ -243,7 +243,7 @@ impl Keeper {
         maps.patch(&self.authorities, &PatchParams::default(), &patch).await.map(drop)
     }
 
-    /// To the API server.
+    /// Writes the authorities to the webhook's configuration, for the API server.
     async fn publish_to_api_server(&self, webhook: &str, authorities: &str) -> kube::Result<()> {
         let webhooks: Api<ValidatingWebhookConfiguration> = Api::all(self.client.clone());
         let configuration = webhooks.get(webhook).await?;
@@ -261,7 +261,7 @@ impl Keeper {
     }
 }
 
-/// How often certificates are looked at, and how soon after a failure.
+/// How often the certificates are checked, and how soon after a failure.
 const LOOK: Duration = Duration::from_mins(1);
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 

@@ -1,9 +1,9 @@
-//! `/healthz` says that the process is alive, `/readyz` that it can work, `/metrics` what it did: on a thread of their own, so
-//! that looking at an object, however long, does not keep them from being answered.
+//! Serves `/healthz` (the process is alive), `/readyz` (it can work) and `/metrics`, on a separate thread, so that a
+//! review or reconcile can't delay the answers, however long it takes.
 //!
-//! Stuck is not busy. Alive: the process's own loop came round within [`STUCK`], that is, its threads still take turns. What a
-//! controller or the webhook does for an object has bounds of its own and is no reason to end the process, which would begin
-//! with the same object. Losing the lease, or the end of any task, ends the process by itself.
+//! The process is alive if its own loop came round within [`STUCK`], that is, if its threads still take turns. Long
+//! work of a controller or the webhook has bounds of its own and is no reason to end the process, which would begin
+//! with the same object again. The process ends by itself when it loses the lease or when a task ends.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,19 +17,19 @@ use controllers::metrics::Metrics;
 use serving::Probes;
 use tokio::sync::watch;
 
-/// How long all threads may be busy with something else before the process is taken for stuck.
+/// For how long all threads may be busy before the process counts as stuck.
 const STUCK: Duration = Duration::from_mins(5);
-/// The loop's pace.
+/// How often the loop comes round.
 const PACE: Duration = Duration::from_secs(1);
 
-/// How far the process is.
+/// The phase of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// Not yet, or not any more.
+    /// It can't work yet, or not any more.
     NotReady,
-    /// Another replica leads; this one would take over.
+    /// Another replica leads; this one can take over.
     Standby,
-    /// Leads, with full caches.
+    /// This replica leads, with full caches.
     Leading,
 }
 
@@ -44,7 +44,7 @@ impl Default for Pulse {
 }
 
 impl Pulse {
-    /// Comes round for ever, on the threads that do the work.
+    /// Runs the loop for ever, on the threads that do the work.
     pub(crate) async fn beats(self) {
         loop {
             *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
@@ -58,7 +58,7 @@ impl Pulse {
     }
 }
 
-/// Answers until what it gives is dropped.
+/// Serves until the returned value is dropped.
 pub(crate) fn serve(
     listen: SocketAddr,
     phase: watch::Receiver<Phase>,

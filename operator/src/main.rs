@@ -1,6 +1,6 @@
-//! The operator's process: flags, logs, the lease, health, and leaving in good order. The work is in `controllers`.
+//! The operator's process: flags, logs, the lease, health, and an orderly end. The work is in `controllers`.
 //!
-//! Never here: a decision about an object.
+//! It decides nothing about objects.
 
 mod certificates;
 mod config;
@@ -25,7 +25,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// How long the lease may take to be given back on the way out.
+/// How long it may take to release the lease at the end.
 const RELEASE: Duration = Duration::from_secs(5);
 
 #[tokio::main(worker_threads = 2)]
@@ -51,7 +51,7 @@ async fn main() -> anyhow::Result<()> {
     result
 }
 
-/// The lease's task, which gives the lease back when its channel is dropped.
+/// The lease's task; it releases the lease when its channel is dropped.
 static LEASE: std::sync::Mutex<Option<tokio::task::JoinHandle<()>>> = std::sync::Mutex::new(None);
 
 async fn leave() {
@@ -64,7 +64,7 @@ async fn leave() {
 }
 
 fn logs(filter: &str) -> anyhow::Result<()> {
-    // Libraries that see whole requests stay at this level: below it, some log headers.
+    // Libraries that see whole requests stay at this level: below it, some of them log headers.
     let quiet = "hyper=info,hyper_util=info,kube=info,kube_client=info,rustls=info,tower=info";
     let filter = tracing_subscriber::EnvFilter::try_new(format!("{filter},{quiet}")).context("--log")?;
     #[allow(clippy::disallowed_methods, reason = "the one place that logs")]
@@ -88,9 +88,9 @@ async fn run(config: Config) -> anyhow::Result<()> {
     work(&config, &metrics, &phase).await
 }
 
-/// Watches and answers the API server; holds the lease, and acts while it does.
+/// Runs the watches and the webhook; holds the lease, and reconciles while it does.
 async fn work(config: &Config, metrics: &Metrics, phase: &watch::Sender<Phase>) -> anyhow::Result<()> {
-    // Only ever in a pod: reading kubeconfig files would make the program a tenth larger.
+    // It runs only in a pod; code for kubeconfig files would make the program a tenth larger.
     let client = kube::Config::incluster().context("find the API server")?;
     let client = Client::try_from(client)?;
     let (certificates, current) = watch::channel(None);
@@ -132,7 +132,7 @@ async fn work(config: &Config, metrics: &Metrics, phase: &watch::Sender<Phase>) 
             }
         }));
     }
-    // Until the first full look at the cluster, and until it can be asked, this replica is no help.
+    // Until the caches are full and all schedules are compared, this replica is not ready.
     running.context.synced().await;
     running.context.conflicts.recheck(now());
     phase.send_replace(Phase::Standby);
@@ -146,12 +146,12 @@ async fn work(config: &Config, metrics: &Metrics, phase: &watch::Sender<Phase>) 
     phase.send_replace(Phase::Leading);
     tokio::select! {
         ended = ended(&mut running, &mut tasks) => ended,
-        // What was decided while it led must not go on beside another leader: begin anew.
+        // What was decided while it led must not continue beside another leader, so the process ends and starts again.
         _ = leads.wait_for(|leads| !*leads) => anyhow::bail!("lost the lease; another replica leads"),
     }
 }
 
-/// Waits until a task ends, which none should.
+/// Waits until a task ends; none should.
 async fn ended(running: &mut Running, tasks: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
     tokio::select! {
         () = running.ended() => anyhow::bail!("a controller ended"),
@@ -181,7 +181,7 @@ fn options(config: &Config, client: Client, metrics: &Metrics, authorities: &str
     })
 }
 
-/// The lease, creating it when it is not there. Held for 15 s, renewed every 10.
+/// The lease; it is created if it does not exist. Held for 15 s, renewed every 10 s.
 async fn lease(config: &Config, client: Client) -> anyhow::Result<LeaseManager> {
     let mut wait = Duration::from_secs(1);
     loop {

@@ -1,10 +1,11 @@
-//! The validating webhook over TLS, on every replica.
+//! The validating webhook over TLS, on every replica. What is allowed is decided in `controllers::admission`.
 //!
-//! Who asks is the API server, known by its certificate where the administrator has it show one ([`Clients`]); without, anybody
-//! may ask, each address within its share. A body is charged as it arrives, and what is made of it before it is made
-//! ([`review_memory`]); objects are looked at on threads of their own in turns ([`review_pool`]). Invariant: a question that begins is
-//! answered before the API server gives up, by a denial that names the bound where one is spent: no answer in time would be an
-//! open door. Never here: what is allowed (that is `controllers::admission`).
+//! If the administrator has the API server show a certificate ([`Clients`]), only the API server may ask; otherwise
+//! anybody may, and each address has its share. Memory is charged for a body as it arrives, and for what is parsed from
+//! it before it is parsed ([`review_memory`]). Objects are checked on separate threads, in turns ([`review_pool`]).
+//!
+//! A review that begins is answered before the API server gives up. If a bound is reached, the answer is a denial that
+//! names the bound: with no answer in time, the API server might store the object unchecked.
 
 mod review_memory;
 mod review_pool;
@@ -39,33 +40,35 @@ use crate::certificates::Certificates;
 
 /// The longest review, bytes: as long as the longest object that the API server takes.
 const MAX_BODY: usize = 3 << 20;
-/// What is read of a review before anything is charged, bytes; it begins with the question's uid.
+/// How much of a review is read before memory is charged, bytes. The review's uid is within it.
 const HEAD: usize = 4 << 10;
-/// How long a review may take to arrive, and to wait for memory.
+/// How long a review may take to arrive and to wait for memory.
 const ARRIVES: Duration = Duration::from_secs(2);
-/// How much longer what is left of a refused review may take to arrive.
+/// How much longer the rest of a refused review may take to arrive.
 const DRAINS: Duration = Duration::from_secs(1);
-/// How long an answer may take; the chart has the API server wait for five seconds.
+/// How long an answer may take. The chart has the API server wait for five seconds.
 const ANSWERS: Duration = Duration::from_secs(4);
-/// A review up to this size is read where it came in; a longer one on another thread, two at a time.
+/// A review up to this size, bytes, is parsed on the task that received it; a longer one on a blocking thread, two at a
+/// time.
 const SHORT: usize = 64 << 10;
-/// An API server opens a connection for each question that it has at a time.
+/// Bounds of connections. An API server opens one for each question that it has at a time.
 const CAPS: Caps = Caps { all: 512, per_peer: 256, silent: 256, silent_per_peer: 128 };
-/// How often it is said that reviews are turned away.
+/// How often the log says that reviews are turned away.
 const TELLS: Duration = Duration::from_secs(10);
-/// How often the clients' authorities are looked at; the kubelet takes about a minute to write them.
+/// How often the clients' authorities are read again; the kubelet takes about a minute to write them.
 const LOOK: Duration = Duration::from_secs(30);
 
 /// Who may ask, and how much memory reviews may take.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
-    /// A file with the authorities (PEM) of clients, and the names of which they have one; without, anybody may ask.
+    /// A file with the clients' authorities (PEM), and the common names of which a client must have one. `None`:
+    /// anybody may ask.
     pub(crate) clients: Option<(PathBuf, Vec<String>)>,
-    /// What reviews under way may take in memory, bytes.
+    /// The most memory for all reviews under way, bytes.
     pub(crate) memory: usize,
 }
 
-/// Serves with the certificates as they are, until the process ends.
+/// Serves with the current certificates until the process ends.
 pub(crate) async fn serve(
     listen: SocketAddr,
     certificates: watch::Receiver<Option<Certificates>>,
@@ -84,7 +87,7 @@ fn router(handler: Arc<ReviewHandler>) -> Router {
     Router::new().route("/admit", post(admit)).with_state(handler)
 }
 
-/// What to serve with, now and after every change of the certificates or the clients' authorities.
+/// The TLS configuration, renewed after every change of the certificates or of the clients' authorities.
 async fn keep_tls_config(
     mut certificates: watch::Receiver<Option<Certificates>>,
     clients: Option<(PathBuf, Vec<String>)>,
@@ -131,23 +134,23 @@ fn tls_config(held: &Certificates, clients: Option<&Clients>) -> anyhow::Result<
     serving::tls(held.certificate.as_bytes(), held.key.as_bytes(), clients)
 }
 
-/// What questions come to.
+/// Answers reviews.
 struct ReviewHandler {
     admission: Arc<Admission>,
     metrics: Metrics,
     memory: Arc<ReviewMemory>,
-    /// For bodies up to [`SHORT`]: what long ones and what is made of them can't use up.
+    /// Memory for bodies up to [`SHORT`], which long ones and what is parsed from them can't use up.
     short: Arc<ReviewMemory>,
     pool: ReviewPool,
     long: Semaphore,
     told: Mutex<Option<Instant>>,
 }
 
-/// Why there is no answer to a review itself.
+/// Why a review is not answered by admission.
 enum Stop {
-    /// To the question of that uid.
+    /// The review with this uid gets this answer instead.
     Answer(String, Answer),
-    /// It is no review.
+    /// It is not a review.
     NoReview,
 }
 
@@ -155,7 +158,7 @@ async fn admit(
     State(handler): State<Arc<ReviewHandler>>,
     request: Request,
 ) -> Result<Json<Value>, StatusCode> {
-    // Without one there is nobody to be answered.
+    // Every connection has a peer, so a request without one is our bug.
     let peer = request.extensions().get::<Peer>().map(|Peer(peer)| peer.ip());
     let peer = peer.ok_or(StatusCode::INTERNAL_SERVER_ERROR)?.to_canonical();
     let begun = Instant::now();
@@ -182,7 +185,8 @@ fn patience(query: &str) -> Duration {
 
 impl ReviewHandler {
     fn new(admission: Arc<Admission>, metrics: Metrics, settings: &Settings) -> anyhow::Result<Arc<Self>> {
-        // Whoever shows a certificate is an API server; of the others each has a third.
+        // A client with a certificate is an API server and may use all; without certificates each address may use a
+        // third.
         let per_peer = |of: usize| if settings.clients.is_some() { of } else { of / 3 };
         let short = settings.memory / 12;
         let long = settings.memory - short;
@@ -197,7 +201,7 @@ impl ReviewHandler {
         }))
     }
 
-    /// Whether it is time to log what is counted otherwise: a stranger must not fill the log.
+    /// Whether it is time to log a refusal; all are counted. A stranger must not be able to fill the log.
     fn is_to_be_told(&self, now: Instant) -> bool {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let due = told.is_none_or(|told| now.saturating_duration_since(told) >= TELLS);
@@ -247,7 +251,7 @@ impl ReviewHandler {
         answer.map_err(|not_reviewed| stop(&not_reviewed.to_string()))
     }
 
-    /// The whole body, and what is charged for it.
+    /// Reads the whole body; returns it with its charge.
     async fn body(
         &self,
         peer: IpAddr,
@@ -268,7 +272,7 @@ impl ReviewHandler {
                 break Answer::too_large(&format!("the review is longer than {MAX_BODY} bytes"));
             }
             if length > review.capacity() {
-                // The old place goes only when the new one is filled.
+                // The old buffer is freed only when the new one is filled, so both are charged.
                 let room = (2 * review.capacity()).clamp(length, MAX_BODY.max(length));
                 let short = (room <= SHORT).then(|| self.short.charge_now(peer, room)).flatten();
                 let charged = match short {
@@ -295,13 +299,13 @@ impl ReviewHandler {
         drop(charge);
         let uid = uid(&review).ok_or(Stop::NoReview)?;
         drop(review);
-        // An answer that comes before the end of the question may not be heard.
+        // A client may not read an answer that comes before it has sent everything.
         drained(chunks, until + DRAINS).await;
         Err(Stop::Answer(uid, refused))
     }
 }
 
-/// Reads what is left and keeps nothing.
+/// Reads the rest of a body and drops it.
 async fn drained(mut chunks: BodyDataStream, until: Instant) {
     let mut left = 2 * MAX_BODY;
     while let Ok(Some(Ok(chunk))) = tokio::time::timeout_at(until, chunks.next()).await {
@@ -312,7 +316,7 @@ async fn drained(mut chunks: BodyDataStream, until: Instant) {
     }
 }
 
-/// The uid at the beginning of a review, as API servers write it: to answer one that is not read.
+/// Finds the uid at the beginning of a review, where API servers write it, to answer a review that is not parsed.
 fn uid(review: &[u8]) -> Option<String> {
     let head = String::from_utf8_lossy(review.get(..review.len().min(HEAD))?);
     let (_, request) = head.split_once("\"request\"")?;

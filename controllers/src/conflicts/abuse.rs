@@ -1,5 +1,5 @@
-//! One namespace asks for all that it may, and its neighbour goes on. Told in steps: what a clock says here depends on what
-//! else the machine does.
+//! One namespace asks for all that it may, and its neighbour is not delayed. Counted in steps: times would depend on
+//! what else the machine does.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,10 +9,11 @@ use super::index::{AT_ONCE, COMPARING};
 use super::tests::{conflicts, now, schedule_of};
 use super::*;
 
-/// Nobody has the index for longer: one comparison on top of others, or a copy of what holds one thing.
+/// The most steps for which a caller may hold the index: one comparison after others, or a copy of what holds one
+/// thing.
 const LONGEST: u64 = COMPARING + AT_ONCE;
 
-/// All are others' than those of another crowd, and have nothing else.
+/// A schedule whose people and resources no other crowd shares.
 fn crowd(crowd: &str, people: usize, resources: usize, rule: &str, suggest: &Value) -> Value {
     let person = |number: usize| {
         let hours =
@@ -31,7 +32,7 @@ fn attacks() -> Vec<ValidSchedule> {
     [
         crowd("a", 100, 32, "FREQ=DAILY", &fine),
         crowd("b", 5, 0, "FREQ=DAILY", &fine),
-        // These two have everybody together.
+        // These two share all people.
         crowd("c", 100, 32, "FREQ=HOURLY", &fine),
         crowd("c", 100, 32, "FREQ=MINUTELY", &fine),
         crowd("d", 8, 2, "FREQ=DAILY", &json!({})),

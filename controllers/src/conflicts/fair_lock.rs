@@ -1,11 +1,11 @@
-//! A lock that is given in the order in which it was asked for.
+//! A lock that is granted in the order in which it was asked for.
 //!
-//! So nobody waits longer than for what those before do with it, each once, however often others ask again.
-//! Never: held for work whose length a tenant chooses.
+//! A caller waits only for those who asked before it, once each, however often others ask again. It must not be held
+//! for work whose length a tenant chooses.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Something that one at a time has, in fair.
+/// A value that one caller at a time can use, in the order of asking.
 pub(super) struct FairLock<T> {
     tickets: Mutex<Tickets>,
     called: Condvar,
@@ -23,7 +23,7 @@ impl<T> FairLock<T> {
         Self { tickets: Mutex::default(), called: Condvar::new(), held: Mutex::new(held) }
     }
 
-    /// Waits for its turn, and gives it back when `act` is done, also by a panic.
+    /// Waits for the lock, runs `act`, and releases the lock, also after a panic.
     pub(super) fn with<R>(&self, act: impl FnOnce(&mut T) -> R) -> R {
         let mut tickets = lock(&self.tickets);
         let mine = tickets.next;
@@ -35,7 +35,7 @@ impl<T> FairLock<T> {
     }
 }
 
-/// The turn of one who has it.
+/// Releases the lock when it is dropped.
 struct FairLockGuard<'a, T>(&'a FairLock<T>);
 
 impl<T> Drop for FairLockGuard<'_, T> {

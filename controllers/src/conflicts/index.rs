@@ -1,7 +1,9 @@
-//! The index behind [`super::Conflicts`]: who holds what, who must be looked at again, and who has to be told.
+//! The index behind [`super::Conflicts`]: which schedule holds what, which must be compared again, and which namespaces
+//! have to be told.
 //!
-//! Schedules are looked at from the oldest on, since only an older one can take a slot or leave it; so each is looked at once
-//! after a change. Each call does a bounded part, and the next one goes on. Never: words, or a search for free times.
+//! Schedules are compared from the oldest on. Only an older schedule can take a slot or free it, so each is compared
+//! once after a change. Each call does a bounded part of the work, and the next call goes on. Texts and the search for
+//! free times are elsewhere.
 
 mod recheck;
 
@@ -22,11 +24,12 @@ use super::suggestions::{Suggested, Suggestions};
 use super::{Found, ScheduleFinding};
 use crate::validate::{Need, ValidResource, ValidSchedule};
 
-/// Runs that the schedules of a namespace may take, of 28 bytes each. One that repeats evenly takes a few at each thing.
+/// How many runs the schedules of a namespace may have, of 28 bytes each. A schedule that repeats evenly has a few runs
+/// for each thing it needs.
 pub(super) const OF_A_NAMESPACE: usize = 500_000;
-/// How long a finding holds: the horizon moves on meanwhile.
+/// How long a finding is valid; afterwards the horizon has moved on.
 pub(super) const HOLDS: SignedDuration = SignedDuration::from_hours(24);
-/// Precedence: the lesser keeps the slot.
+/// The precedence of a schedule, (creation, uid): the lesser keeps the slot.
 pub(super) type Key = (Timestamp, Uuid);
 
 pub(super) struct Index {
@@ -34,33 +37,34 @@ pub(super) struct Index {
     held: BTreeMap<Key, IndexedSchedule>,
     keys: HashMap<Uuid, Key>,
     spaces: HashMap<String, BTreeSet<Key>>,
-    /// Who needs it.
+    /// Which schedules need a person or resource.
     needed: HashMap<Need, BTreeSet<Key>>,
-    /// Who names a resource of another namespace, permitted or not.
+    /// Which schedules name a resource of another namespace, permitted or not.
     named: HashMap<ResourceRef, BTreeSet<Key>>,
     lent: HashMap<ResourceRef, ValidResource>,
-    /// What the schedules of a namespace take.
+    /// How many runs the schedules of a namespace have.
     runs: HashMap<String, usize>,
-    /// Those that hold nothing.
+    /// Rejected schedules, which hold nothing.
     rejected: HashSet<Key>,
-    /// To be looked at again, by namespace.
+    /// Schedules to compare again, by namespace.
     stale: HashMap<String, BTreeSet<Key>>,
-    /// To be held anew, since what they may have of others has changed, by namespace.
+    /// Schedules to put into the index again, by namespace, since what they may have of other namespaces has changed.
     again: HashMap<String, BTreeSet<Key>>,
     links: Links,
     pub(super) asks: Suggestions,
-    /// When what was found ends.
+    /// When each finding ends.
     ends: BTreeSet<(Timestamp, Key)>,
-    /// Namespaces for which something was found that they did not ask for.
+    /// Namespaces that did not ask and have new findings.
     affected: BTreeSet<String>,
 }
 
 struct IndexedSchedule {
     schedule: Arc<ValidSchedule>,
     needs: Vec<Need>,
-    /// What it takes at all that it needs.
+    /// Its runs, at everything that it needs together.
     runs: usize,
-    /// It is not compared: its namespace takes all that it may. Then so many runs are wanted.
+    /// It is not compared, since its namespace has all the runs that it may have. `wants` is how many this schedule
+    /// would need.
     is_over: bool,
     wants: usize,
     found: Option<(ScheduleFinding, Timestamp)>,
@@ -96,14 +100,15 @@ impl Index {
         }
     }
 
-    /// How far to expand a schedule that is to be held. None if it is held as it is.
+    /// How far to expand a schedule before [`Index::put`]. `None` if this generation is in the index already.
     pub(super) fn far_ahead(&mut self, schedule: &ValidSchedule) -> Option<LookAhead> {
         let held = self.held.get(&key(schedule));
         let same = held.is_some_and(|held| held.schedule.plan.generation == schedule.plan.generation);
         (!same || self.is_again(schedule)).then(|| self.occupancy.far_ahead())
     }
 
-    /// Holds a schedule, expanded before, in place of what it was. One that can't be compared is not held.
+    /// Puts an expanded schedule into the index, in place of its earlier version. A schedule that is too large for its
+    /// namespace is kept without its runs.
     pub(super) fn put(&mut self, schedule: Arc<ValidSchedule>, own: &Expanded) {
         self.free(schedule.plan.uid);
         let key = key(&schedule);
@@ -133,7 +138,7 @@ impl Index {
         self.room_appeared(&namespace);
     }
 
-    /// Frees all that a schedule held.
+    /// Removes a schedule and frees all that it held.
     pub(super) fn remove(&mut self, uid: Uuid) {
         let held = self.keys.get(&uid).and_then(|key| self.held.get(key));
         let Some(namespace) = held.map(|held| held.schedule.plan.namespace.clone()) else { return };
@@ -141,7 +146,8 @@ impl Index {
         self.room_appeared(&namespace);
     }
 
-    /// Those that were over their namespace's share and for which there is room now are held anew, the oldest first.
+    /// Marks schedules that were too large for their namespace and fit now, the oldest first, to be put into the index
+    /// again.
     fn room_appeared(&mut self, namespace: &str) {
         let mut room = OF_A_NAMESPACE - self.runs.get(namespace).copied().unwrap_or(0);
         let held = self
@@ -197,8 +203,8 @@ impl Index {
         self.mark_neighbours_at(key, namespace, &needs);
     }
 
-    /// What others may find otherwise when `key` comes or goes: the younger, and whoever asks for free times. Those of other
-    /// namespaces are looked at when these ask.
+    /// Marks the schedules that are affected when `key` comes or goes: the younger ones are compared again, and the
+    /// older ones search free times again. Schedules of other namespaces are compared when these ask.
     fn mark_neighbours_at(&mut self, key: &Key, namespace: &str, needs: &[Need]) {
         let all = |need| self.needed.get(need).into_iter().flatten().copied();
         let near: BTreeSet<Key> = needs.iter().flat_map(all).collect();
@@ -213,7 +219,7 @@ impl Index {
         }
     }
 
-    /// Is to be looked at again.
+    /// Marks a schedule to be compared again.
     fn mark(&mut self, key: &Key) {
         if let Some(held) = self.held.get(key) {
             self.stale.entry(held.schedule.plan.namespace.clone()).or_default().insert(*key);
@@ -227,7 +233,7 @@ impl Index {
         }
     }
 
-    /// Lets schedules book a resource, as it says.
+    /// Lets schedules book a resource, as its spec says.
     pub(super) fn lend(&mut self, resource: ValidResource) {
         let reference = resource.reference.clone();
         if self.lent.get(&reference) != Some(&resource) {
@@ -237,7 +243,8 @@ impl Index {
         }
     }
 
-    /// Takes a resource back: what bears its name in its own namespace is one thing, as without it.
+    /// Takes a resource back. In its own namespace its name then means one thing of capacity 1, as without a
+    /// BookableResource.
     pub(super) fn unlend(&mut self, reference: &ResourceRef) {
         if self.lent.remove(reference).is_some() {
             self.lending_changed(reference, 1);
@@ -270,7 +277,8 @@ impl Index {
         self.affected.extend(spaces.map(|held| held.schedule.plan.namespace.clone()));
     }
 
-    /// Holds one anew, expanded before, unless it is otherwise by now or another look has done so: what that found must stay.
+    /// Puts a schedule into the index again, unless it has changed meanwhile or another caller has done so: its finding
+    /// must stay.
     pub(super) fn reinsert(&mut self, schedule: &Arc<ValidSchedule>, own: &Expanded) {
         let held = self.held.get(&key(schedule));
         if self.is_again(schedule) && held.is_some_and(|held| Arc::ptr_eq(&held.schedule, schedule)) {
@@ -282,7 +290,7 @@ impl Index {
         self.again.get(&schedule.plan.namespace).is_some_and(|all| all.contains(&key(schedule)))
     }
 
-    /// What a schedule may book, and what it names and may not.
+    /// What a schedule needs and may book, and the resources that it names and may not book.
     pub(super) fn permissions(&self, schedule: &ValidSchedule) -> (Vec<Need>, Vec<ResourceRef>) {
         let mut needs = schedule.needs.clone();
         let mut not_permitted = Vec::new();
@@ -297,7 +305,8 @@ impl Index {
     }
 
     pub(super) fn found(&mut self, namespace: &str, now: Timestamp) -> Found {
-        // What changed since it was settled is told once it is, whoever has heard of the change meanwhile.
+        // If something changed since the last comparison, the namespace is told again after the next one, whoever makes
+        // that.
         if self.stale.contains_key(namespace) || self.again.contains_key(namespace) {
             self.affected.insert(namespace.to_owned());
         } else {
@@ -319,7 +328,7 @@ impl Index {
         Found { findings, until }
     }
 
-    /// The clashes of one that gives way to all who hold something.
+    /// The clashes of a schedule as the youngest of all.
     pub(super) fn clashes_of_newcomer(
         &self,
         schedule: &ValidSchedule,
@@ -331,7 +340,7 @@ impl Index {
         self.occupancy.check_within(&key(schedule), &booking, holds, limit, steps)
     }
 
-    /// One that asks for other times, of the namespace whose turn it is.
+    /// The next schedule that asks for other times; namespaces take turns.
     pub(super) fn next_asking(&mut self) -> Option<Arc<ValidSchedule>> {
         loop {
             let key = self.asks.next()?;
@@ -341,7 +350,7 @@ impl Index {
         }
     }
 
-    /// Keeps what was found for one that is still there as it was.
+    /// Keeps the suggestions for a schedule, if it has not changed meanwhile.
     pub(super) fn answer(&mut self, schedule: &Arc<ValidSchedule>, found: Suggested) {
         let (key, now) = (key(schedule), self.occupancy.now());
         if self.held.get(&key).is_some_and(|held| Arc::ptr_eq(&held.schedule, schedule)) {
@@ -353,8 +362,8 @@ impl Index {
         }
     }
 
-    /// How many schedules that have a slot would clash with older ones under the capacity of `resource`, and whether the steps
-    /// sufficed to compare them all.
+    /// How many schedules that have a slot would clash with older ones if `resource` had its new capacity, and whether
+    /// the steps sufficed to compare them all.
     pub(super) fn too_many(&mut self, resource: &ValidResource, steps: &mut Steps) -> (usize, bool) {
         let need = resource.need();
         let before = self.lent.get(&resource.reference).map_or(1, |lent| lent.capacity);
@@ -383,14 +392,14 @@ impl Index {
         (count, steps.left() > 0)
     }
 
-    /// How many schedules have a resource now that it would not serve.
+    /// How many schedules have the resource now and may not book it any more after the change.
     pub(super) fn not_served(&self, resource: &ValidResource) -> usize {
         let held =
             self.needed.get(&resource.need()).into_iter().flatten().filter_map(|key| self.held.get(key));
         held.filter(|held| !resource.serves(&held.schedule.plan.namespace)).count()
     }
 
-    /// Who has a resource between two instants, in order; none when the steps don't suffice.
+    /// Who has a resource between two instants, in order; `None` if the steps don't suffice.
     pub(super) fn taken_of(
         &self,
         need: &Need,
@@ -401,13 +410,13 @@ impl Index {
         self.occupancy.taken(need, between, &counts, steps)
     }
 
-    /// What a schedule is called, told in `namespace`. None for one of another.
+    /// A schedule's name, for readers in `namespace`. `None` if it is of another namespace.
     pub(super) fn name_of(&self, key: &Key, namespace: &str) -> Option<&str> {
         let plan = &self.held.get(key)?.schedule.plan;
         (plan.namespace == namespace).then_some(plan.name.as_str())
     }
 
-    /// Whether something was found for others, and whether somebody asks for other times.
+    /// Whether there are namespaces to tell, and whether a schedule asks for other times.
     pub(super) fn news(&self) -> (bool, bool) {
         (!self.affected.is_empty(), self.asks.is_due())
     }

@@ -1,6 +1,7 @@
-//! Which namespaces can touch each other: those of whom one has what another lends.
+//! Which namespaces can affect each other: one has a resource that the other lends.
 //!
-//! What a question of a namespace costs depends on these alone. Never: a link that its owner did not grant.
+//! The cost of a namespace's question depends on its linked namespaces alone. An owner's `sharedWith` must permit each
+//! link.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -8,17 +9,17 @@ use crds::resource::ResourceRef;
 
 use super::index::Key;
 
-/// Who has what of another namespace, or is to have or lose it.
+/// Which schedules have resources of other namespaces, or are about to get or lose them.
 #[derive(Default)]
 pub(super) struct Links {
-    /// How many schedules of each namespace.
+    /// For each resource: how many schedules of each other namespace have it.
     guests: HashMap<ResourceRef, BTreeMap<String, usize>>,
-    /// What each has.
+    /// The resources that each schedule has.
     has: HashMap<Key, BTreeSet<ResourceRef>>,
 }
 
 impl Links {
-    /// What a schedule of a namespace has of others now.
+    /// Sets the resources that a schedule has of other namespaces.
     pub(super) fn set(&mut self, key: Key, namespace: &str, has: BTreeSet<ResourceRef>) {
         for reference in has.iter().filter(|reference| reference.namespace != namespace) {
             let guests = self.guests.entry(reference.clone()).or_default();
@@ -39,14 +40,14 @@ impl Links {
         }
     }
 
-    /// A schedule is to have more.
+    /// Adds resources that a schedule will have.
     pub(super) fn add(&mut self, key: Key, namespace: &str, more: BTreeSet<ResourceRef>) {
         let mut has = self.has.get(&key).cloned().unwrap_or_default();
         has.extend(more);
         self.set(key, namespace, has);
     }
 
-    /// A namespace with all that it is linked to, over others too.
+    /// The namespace and all that it is linked with, also indirectly.
     pub(super) fn linked_to(&self, namespace: &str) -> BTreeSet<String> {
         let mut linked = BTreeSet::from([namespace.to_owned()]);
         loop {

@@ -1,4 +1,4 @@
-//! What is said of clashes. Never: who it is, of a schedule of another namespace.
+//! The texts about clashes. They never name a schedule of another namespace.
 
 use std::collections::HashMap;
 
@@ -11,12 +11,13 @@ use super::index::{COMPARING, Key};
 use crate::status::local;
 use crate::validate::{Need, ValidSchedule};
 
-/// Whose something is, where the name is not for this namespace.
+/// Stands for a schedule whose name this namespace must not see.
 pub(crate) const NOT_NAMED: &str = "a schedule of another namespace";
-/// What is told of a list that may be long.
+/// How many entries of a list are shown.
 const SHOWN: usize = 5;
 
-/// That resources may not be booked. The same words whether one is there or not: that is its owner's to tell.
+/// Says which resources may not be booked. The text is the same whether a resource exists or not: only its owner may
+/// tell.
 pub(crate) fn not_permitted(references: &[ResourceRef], namespace: &str) -> Option<String> {
     let names: Vec<String> =
         references.iter().map(|reference| format!("{}/{}", reference.namespace, reference.name)).collect();
@@ -28,16 +29,16 @@ pub(crate) fn not_permitted(references: &[ResourceRef], namespace: &str) -> Opti
     })
 }
 
-/// What of a list of needs is told in a namespace.
+/// The first needs, as a schedule of `namespace` names them.
 pub(super) fn needs(needs: &[Need], namespace: &str) -> Vec<String> {
     needs.iter().take(SHOWN).map(|need| need.seen_from(namespace)).collect()
 }
 
-/// That it can't be told now.
+/// The answer is not known now.
 pub(super) const BUSY: &str =
     "schedules that share something with it are still being compared with each other: try again";
 
-/// That one has more to compare than is allowed.
+/// The schedule has more to compare than is allowed.
 pub(super) fn too_much(until: Timestamp, schedule: &ValidSchedule) -> String {
     let until = local(until, schedule.recurrence.zone());
     format!(
@@ -45,12 +46,12 @@ pub(super) fn too_much(until: Timestamp, schedule: &ValidSchedule) -> String {
     )
 }
 
-/// That what starts from some instant on was not compared.
+/// Occurrences from some instant on were not compared.
 pub(crate) fn not_compared(until: &str) -> String {
     format!("what starts from {until} on was not compared: a comparison ends after {COMPARING} steps")
 }
 
-/// How far a search for free times did not come. None if it looked at all that was asked for.
+/// What a search for free times left out. `None` if it looked at everything.
 pub(super) fn not_looked_at(looked: SearchExtent, steps: u64) -> Option<String> {
     let far = match looked.within {
         _ if !looked.is_short => None,
@@ -71,7 +72,7 @@ fn shown(length: SignedDuration) -> Millis {
     Millis(length.as_millis().try_into().unwrap_or(i64::MAX))
 }
 
-/// Why a schedule is not let in. `names` are those that may be told.
+/// Why a schedule is refused. `names` has the schedules whose names may be shown.
 pub(super) fn refusal(
     clashes: &Clashes<Key, Need>,
     names: &HashMap<Key, String>,
@@ -122,7 +123,7 @@ fn other_times(free: &FreeTimes<FreeTime>, schedule: &ValidSchedule) -> String {
     }
 }
 
-/// `14 days`, or the length as a manifest has it where that is not whole days.
+/// `14 days`, or as a duration in a manifest if the length is not whole days.
 fn days(length: SignedDuration) -> String {
     let hours = length.as_hours();
     if hours > 0 && hours % 24 == 0 && length.as_secs() % 3_600 == 0 {
@@ -132,7 +133,7 @@ fn days(length: SignedDuration) -> String {
     }
 }
 
-/// What a change of a resource takes from schedules.
+/// What a change of a resource takes from schedules; `None` if nothing.
 pub(super) fn taken(too_many: usize, all: bool, capacity: u32, not_served: usize) -> Option<String> {
     let mut told = Vec::new();
     let least = if all { "" } else { "at least " };

@@ -1,10 +1,14 @@
-//! Which schedules need the same person or thing at the same time, and which may have what other namespaces share.
+//! Finds schedules that need the same person or resource at the same time, and decides which schedules may book what
+//! other namespaces share.
 //!
-//! The older by (creation, uid) keeps the slot; one that was rejected keeps none. One index for all namespaces, told of every
-//! change by the caches of this replica, whether it leads or not: a question looks again at what shares something with what
-//! changed, or at what a passing clash may have freed, and at nothing else. The index is had in turns, for a bounded part of the
-//! work each time; series are expanded and free times looked for without it. A namespace does the work of those alone that it
-//! shares something with. Never: a name, a title or a participant of a schedule told to another namespace, or a clock.
+//! The older schedule, by (creation, uid), keeps the slot; a rejected schedule holds none. There is one index for all
+//! namespaces. The caches of this replica keep it up to date, whether the replica leads or not. A question compares
+//! again only the schedules that share something with what changed, or that may have got a slot because a clash has
+//! passed. Callers take the index in turns ([`fair_lock`]), for a bounded number of steps each time; recurrences are
+//! expanded, and free times are searched, without it. A namespace does the work only of those namespaces with which it
+//! shares something.
+//!
+//! Another namespace is never told a schedule's name, title or participants. The clock is an argument.
 
 #[cfg(test)]
 mod abuse;
@@ -38,31 +42,31 @@ use crate::guarded::Guarded;
 use crate::status::Clash;
 use crate::validate::{self, Invalid, Need, Suggest, ValidResource, ValidSchedule, guarded};
 
-/// Clashes that a refusal tells.
+/// How many clashes a refusal lists.
 const TOLD: usize = 3;
-/// Steps for a search for other times.
+/// The most steps of a search for other times.
 const SEARCHING: u64 = 2_000_000;
-/// Steps for the free times that a refusal tells.
+/// The most steps of the search for free times that a refusal lists.
 const REFUSING: u64 = 300_000;
-/// Steps for what must be looked at again before a question is answered.
+/// The most steps of comparing again before a question is answered.
 const BEFORE_AN_ANSWER: u64 = 20_000_000;
-/// Steps for who has one resource.
+/// The most steps to find out who has one resource.
 const BOOKINGS: u64 = 50_000;
-/// Of those who have a resource, so many are told of now and of next.
+/// How many bookings of a resource are shown, each of those that are current and those that come next.
 pub const SHOWN_BOOKINGS: usize = 5;
-/// What holding a schedule anew counts as, in steps.
+/// How many steps it counts to put a schedule into the index again.
 const HOLDING: u64 = 10_000;
 
-/// The schedules of all namespaces, and what they may book.
+/// The schedules of all namespaces, and the resources that they may book.
 pub struct Conflicts {
     index: FairLock<Index>,
-    /// Schedules that were validated, each for as long as it is there.
+    /// Validated schedules; each is kept as long as it exists.
     memo: Memo<ValidSchedule>,
-    /// That something was found anew for a namespace.
+    /// Notified when there are new findings for a namespace that did not ask.
     news: Notify,
-    /// That somebody asks for other times.
+    /// Notified when a schedule asks for other times.
     questions: Notify,
-    /// The most steps that somebody took in one turn.
+    /// The most steps for which one caller held the index.
     longest: AtomicU64,
 }
 
@@ -78,15 +82,16 @@ pub struct Found {
 /// What was found for one schedule.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ScheduleFinding {
-    /// What it names of other namespaces and may not book.
+    /// The resources of other namespaces that it names and may not book.
     pub not_permitted: Vec<ResourceRef>,
-    /// Clashes with older schedules, in order of time.
+    /// Its clashes with older schedules, in order of time.
     pub clashes: Vec<Clash>,
     /// Other times, if it asks for them and they were looked for.
     pub suggested: Suggested,
-    /// What starts from then on was not compared with others: there is too much of it.
+    /// From this instant on it was not compared with others, since there was too much to compare.
     pub compared_until: Option<Timestamp>,
-    /// It holds nothing and is silent: `conflictPolicy: Reject`, and it clashes or names what it may not book.
+    /// It holds no slot and sends no reminders: its `conflictPolicy` is `Reject`, and it clashes or names what it may
+    /// not book.
     pub rejected: bool,
 }
 
@@ -99,32 +104,32 @@ pub struct Bookings {
     pub now: Vec<Booked>,
     /// Those who have it next.
     pub next: Vec<Booked>,
-    /// There was too much to look at.
+    /// The list is incomplete: there was too much to look at.
     pub is_short: bool,
 }
 
-/// One who has a resource.
+/// A booking of a resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Booked {
-    /// The schedule's name; none of another namespace than the resource's.
+    /// The schedule's name; `None` if it is of another namespace than the resource.
     pub schedule: Option<String>,
-    /// How long, with its buffers.
+    /// From when to when, with the schedule's buffers.
     pub held: Stretch,
 }
 
 /// Whether a slot can be had.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Slot {
-    /// All that is needed is free.
+    /// Everything that is needed is free.
     Free,
-    /// Something is not, in words.
+    /// Something is taken; the text says what.
     Taken(String),
-    /// It can't be told, for there is too much to compare, in words.
+    /// It is not known, since there is too much to compare; the text says so.
     NotKnown(String),
 }
 
 impl Conflicts {
-    /// Looks so far ahead.
+    /// An empty index that compares `horizon` ahead.
     pub fn new(horizon: SignedDuration, now: Timestamp) -> Self {
         Self {
             index: FairLock::new(Index::new(horizon, now)),
@@ -135,12 +140,12 @@ impl Conflicts {
         }
     }
 
-    /// What a schedule says, checked once for each generation.
+    /// The validated schedule; each generation is validated once.
     pub fn valid(&self, schedule: &Guarded<Schedule>) -> Result<Arc<ValidSchedule>, Invalid> {
         self.memo.validate(schedule, validate::schedule)
     }
 
-    /// A schedule came, changed or went.
+    /// Takes over that a schedule was created, changed or deleted.
     pub fn schedule_changed(&self, change: &ObjectChange<Guarded<Schedule>>, now: Timestamp) {
         let uid = |object: &Arc<Guarded<Schedule>>| object.meta().uid.clone().unwrap_or_default();
         let (before, after) = (change.before.as_ref().map(uid), change.after.as_ref().map(uid));
@@ -155,7 +160,7 @@ impl Conflicts {
         }
     }
 
-    /// A resource came, changed or went.
+    /// Takes over that a resource was created, changed or deleted.
     pub fn resource_changed(&self, change: &ObjectChange<Guarded<BookableResource>>) {
         let Some(object) = change.after.as_ref().or(change.before.as_ref()) else { return };
         let reference = ResourceRef { namespace: change.namespace.clone(), name: object.name_any() };
@@ -165,7 +170,7 @@ impl Conflicts {
         });
         match there {
             Some(Ok(valid)) => return self.lend(valid),
-            // What can't be read lends nothing.
+            // A resource that can't be read is not lent.
             Some(Err(error)) => tracing::warn!(
                 namespace = reference.namespace,
                 name = reference.name,
@@ -177,7 +182,7 @@ impl Conflicts {
         self.with(|index| index.unlend(&reference));
     }
 
-    /// Holds a schedule, in place of what it was.
+    /// Puts a schedule into the index, in place of its earlier version.
     pub fn put(&self, schedule: &Arc<ValidSchedule>, now: Timestamp) {
         let put = guarded(|| {
             let ahead = self.with(|index| {
@@ -198,7 +203,7 @@ impl Conflicts {
         }
     }
 
-    /// Lets schedules book a resource, as it says.
+    /// Lets schedules book a resource, as its spec says.
     pub fn lend(&self, resource: ValidResource) {
         self.with(|index| index.lend(resource));
     }
@@ -209,18 +214,18 @@ impl Conflicts {
         }
     }
 
-    /// What there is to say of the schedules of a namespace. Other times are looked for apart ([`Conflicts::answer`]).
+    /// The findings for the schedules of a namespace. Other times are searched separately ([`Conflicts::answer`]).
     pub fn find(&self, namespace: &str, now: Timestamp) -> Found {
         self.recheck_within(Some(namespace), now, u64::MAX);
         self.with(|index| index.found(namespace, now))
     }
 
-    /// Looks again at all that may be otherwise since somebody asked; at how many.
+    /// Compares again all schedules whose finding may have changed; returns how many.
     pub fn recheck(&self, now: Timestamp) -> usize {
         self.recheck_within(None, now, u64::MAX).0
     }
 
-    /// At how many it looked again, and whether these are all.
+    /// Returns how many schedules it compared again, and whether these were all.
     fn recheck_within(&self, namespace: Option<&str>, now: Timestamp, most: u64) -> (usize, bool) {
         let (mut looked_at, mut left) = (0, most);
         while left > 0 {
@@ -240,7 +245,8 @@ impl Conflicts {
         (looked_at, false)
     }
 
-    /// Looks for other times for whoever asks for them, one schedule after the other, namespaces in turns. Never ends.
+    /// Searches other times for the schedules that ask for them, one schedule after the other; namespaces take turns.
+    /// Never ends.
     pub async fn answer(self: Arc<Self>) {
         loop {
             let conflicts = Arc::clone(&self);
@@ -251,10 +257,10 @@ impl Conflicts {
         }
     }
 
-    /// Looks for other times for one schedule. False if none asks for them.
+    /// Searches other times for one schedule. Returns false if none asks for them.
     pub fn answer_next(&self) -> bool {
         let Some(schedule) = self.with(Index::next_asking) else { return false };
-        // A panic is our bug, and stays this schedule's trouble.
+        // A panic is our bug; it must affect this schedule alone.
         let found = guarded(|| Ok(self.search(&schedule))).unwrap_or_default();
         self.with(|index| index.answer(&schedule, found));
         true
@@ -277,7 +283,7 @@ impl Conflicts {
         FreeTimeQuery::new(booking(schedule, &needs), *search, ahead, steps)
     }
 
-    /// What a schedule names of other namespaces and may not book.
+    /// The resources of other namespaces that a schedule names and may not book.
     pub fn not_permitted(&self, schedule: &ValidSchedule) -> Vec<ResourceRef> {
         self.with(|index| index.permissions(schedule).1)
     }
@@ -294,12 +300,13 @@ impl Conflicts {
         self.held_for(before - steps.left());
     }
 
-    /// The index was not for others while somebody took so many steps.
+    /// Notes that a caller held the index for so many steps.
     fn held_for(&self, steps: u64) {
         self.longest.fetch_max(steps, Ordering::Relaxed);
     }
 
-    /// Whether `schedule` can come in beside the others, or move there, for nobody gives way to who comes last.
+    /// Whether `schedule` can be created, or moved, beside the others. It is compared as the youngest, so that no other
+    /// has to give way.
     pub fn refusal(&self, schedule: &ValidSchedule, now: Timestamp) -> Slot {
         if !self.recheck_within(Some(&schedule.plan.namespace), now, BEFORE_AN_ANSWER).1 {
             return Slot::NotKnown(messages::BUSY.to_owned());
@@ -313,7 +320,7 @@ impl Conflicts {
             return not_known.map_or(Slot::Free, Slot::NotKnown);
         }
         let mut steps = Steps::new(REFUSING);
-        // As the status would suggest them, where it is asked for that.
+        // The same times as the status would suggest, if the schedule asks for suggestions.
         let nobody = BTreeMap::new();
         let asked = schedule.suggest.as_ref();
         let (search, people) =
@@ -336,7 +343,7 @@ impl Conflicts {
         Slot::Taken(messages::refusal(&clashes, &whose, &free, schedule))
     }
 
-    /// What a resource as it is to be takes from those who have it, in words.
+    /// What a change of a resource takes from the schedules that have it, as a text; `None` if nothing.
     pub fn taken_by(&self, resource: &ValidResource, now: Timestamp) -> Option<String> {
         self.recheck_within(Some(&resource.reference.namespace), now, BEFORE_AN_ANSWER);
         self.with(|index| {
@@ -345,13 +352,13 @@ impl Conflicts {
         })
     }
 
-    /// Who has a resource now and next. A look takes a bounded part of the index's time.
+    /// Who has a resource now and next. Each look takes a bounded number of steps.
     pub fn bookings(&self, resource: &ValidResource, now: Timestamp) -> Bookings {
         let own = &resource.reference.namespace;
         self.recheck_within(Some(own), now, BEFORE_AN_ANSWER);
         let need = resource.need();
         let mut bookings = Bookings::default();
-        // A busy thing is full of a day; one that is used seldom takes no more steps for a quarter.
+        // A busy resource has enough bookings in a day; a rarely used one takes no more steps for a quarter of a year.
         for days in [1, 92] {
             let until = now.checked_add(SignedDuration::from_hours(24 * days)).unwrap_or(Timestamp::MAX);
             let mut steps = Steps::new(BOOKINGS);
@@ -379,7 +386,7 @@ impl Conflicts {
         bookings
     }
 
-    /// Waits until something is found anew by a look at other namespaces, and says for which ones.
+    /// Waits until there are new findings for namespaces that did not ask, and returns these namespaces.
     pub async fn affected(&self) -> Vec<String> {
         loop {
             let affected = self.with(Index::affected);
@@ -390,7 +397,7 @@ impl Conflicts {
         }
     }
 
-    /// How many schedules are known, valid or not, and how many of them are held.
+    /// How many schedules are known, valid or not, and how many are in the index.
     #[cfg(test)]
     pub(crate) fn known(&self) -> (usize, usize) {
         (self.memo.len(), self.with(|index| index.uids().len()))
@@ -408,7 +415,7 @@ impl Conflicts {
     }
 }
 
-/// A schedule's occurrences, as far as they are held.
+/// Expands a schedule's occurrences as far as the index holds them.
 fn expanded(schedule: &ValidSchedule, ahead: LookAhead) -> Expanded {
     let needs = schedule.needs.len() + schedule.shared.len();
     Expanded::for_booking(&booking(schedule, &[]), needs, ahead)

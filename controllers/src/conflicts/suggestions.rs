@@ -1,7 +1,7 @@
-//! Who asks for other times, whose turn it is to have them looked for, and what was found.
+//! The schedules that ask for other times, which of them is next, and what was found.
 //!
-//! An answer is kept until something that it rests on changes, or the first of its times has come: a search is never made
-//! again for nothing, however little it found. Namespaces take turns, one schedule each. Never: a search.
+//! An answer is kept until something that it depends on changes, or the first of its times has come, so no search is
+//! repeated without need. Namespaces take turns with one schedule each. The search itself is elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound::{Excluded, Unbounded};
@@ -14,24 +14,24 @@ use super::index::Key;
 /// Other times for a schedule.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Suggested {
-    /// The first occurrence moved there, the best first.
+    /// The first occurrence at the other times, the best first.
     pub times: Vec<Stretch>,
-    /// What was not looked at, if anything, in words.
+    /// What was not searched, if anything, as a text.
     pub not_looked_at: Option<String>,
 }
 
 #[derive(Default)]
 pub(super) struct Suggestions {
-    /// By namespace.
+    /// Schedules to search for, by namespace.
     due: BTreeMap<String, BTreeSet<Key>>,
     found: HashMap<Key, (Suggested, Timestamp)>,
     ends: BTreeSet<(Timestamp, Key)>,
-    /// Whose turn it was last.
+    /// The namespace that was served last.
     last: String,
 }
 
 impl Suggestions {
-    /// Times are to be looked for, again if they were before.
+    /// Asks for other times, again if they were found before.
     pub(super) fn ask(&mut self, namespace: &str, key: Key) {
         self.due.entry(namespace.to_owned()).or_default().insert(key);
     }
@@ -48,7 +48,7 @@ impl Suggestions {
         }
     }
 
-    /// The oldest of the namespace whose turn it is.
+    /// The oldest schedule of the next namespace.
     pub(super) fn next(&mut self) -> Option<Key> {
         let after = self.due.range::<String, _>((Excluded(&self.last), Unbounded)).next();
         let (namespace, _) = after.or_else(|| self.due.first_key_value())?;
@@ -62,7 +62,7 @@ impl Suggestions {
         key
     }
 
-    /// Keeps what was found. Whether it is something else than before.
+    /// Keeps what was found; returns whether it differs from before.
     pub(super) fn answer(&mut self, key: Key, found: Suggested, until: Timestamp) -> bool {
         let before = self.found.remove(&key);
         if let Some((_, until)) = &before {
@@ -78,7 +78,7 @@ impl Suggestions {
         self.found.get(key)
     }
 
-    /// One whose answer has ended.
+    /// A schedule whose answer has ended.
     pub(super) fn ended(&mut self, now: Timestamp) -> Option<Key> {
         let (until, key) = self.ends.first().copied().filter(|(until, _)| *until <= now)?;
         self.ends.remove(&(until, key));

@@ -1,7 +1,7 @@
-//! How much memory reviews may take at a time: in all, and for each address that they come from.
+//! Bounds the memory of reviews under way: of all together, and of each address.
 //!
-//! Invariant: what is held is charged before it is made; what is given back wakes whoever waits. Never: a wait beyond the
-//! moment that it was given, or one address that uses up what is there for all.
+//! Memory is charged before it is allocated, and released memory wakes those who wait. Nobody waits longer than until
+//! the given instant, and no address can use up the memory of all.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -10,13 +10,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Why there is no more.
+/// Which bound is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Exhausted {
-    /// In all.
+    /// That of all reviews.
     #[error("reviews under way take {0} bytes, and may not take more")]
     All(usize),
-    /// This address.
+    /// That of this address.
     #[error("reviews under way of this API server take {0} bytes, and may not take more")]
     Peer(usize),
 }
@@ -36,7 +36,7 @@ struct Taken {
     peers: HashMap<IpAddr, usize>,
 }
 
-/// What a review holds; given back when it is dropped.
+/// The memory that a review holds, bytes; released when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Charge {
     budget: Arc<ReviewMemory>,
@@ -49,13 +49,13 @@ impl ReviewMemory {
         Arc::new(Self { all, per_peer, taken: Mutex::default(), freed: Notify::new() })
     }
 
-    /// So many bytes, if there are as many now.
+    /// Charges so many bytes if they are free now.
     pub(crate) fn charge_now(self: &Arc<Self>, peer: IpAddr, bytes: usize) -> Option<Charge> {
         self.take(peer, bytes).ok()?;
         Some(Charge { budget: Arc::clone(self), peer, bytes })
     }
 
-    /// Waits until there are so many bytes, or until then.
+    /// Charges so many bytes; waits for them until `until`.
     pub(crate) async fn charge(
         self: &Arc<Self>,
         peer: IpAddr,
@@ -65,7 +65,7 @@ impl ReviewMemory {
         loop {
             let freed = self.freed.notified();
             tokio::pin!(freed);
-            // From now on, so that nothing is missed between the look and the wait.
+            // Registered before the check, so that no release is missed.
             freed.as_mut().enable();
             let spent = match self.take(peer, bytes) {
                 Ok(()) => return Ok(Charge { budget: Arc::clone(self), peer, bytes }),

@@ -1,7 +1,7 @@
-//! Looking at objects, on a few threads of its own: API servers take turns, and for each of them namespaces do.
+//! Runs reviews on a few threads of its own. API servers take turns, and for each API server its namespaces do.
 //!
-//! Invariants: a namespace has at most one review looked at at a time, and an address leaves a thread to others; so many wait
-//! and no more; one whose asker has left is not begun. Never: a thread of the runtime that is busy with an object.
+//! A namespace has at most one review running, and an address always leaves a thread to others. The number of waiting
+//! reviews is bounded. A review whose caller has left is not begun. No thread of the async runtime runs a review.
 
 use std::any::Any;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -12,26 +12,26 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-/// How many are looked at at a time.
+/// How many reviews run at a time.
 pub(crate) const THREADS: usize = 4;
-/// How many wait: in all, of an address, of a namespace.
+/// How many reviews may wait: in all, of one address, of one namespace.
 pub(crate) const WAIT: (usize, usize, usize) = (256, 128, 16);
 
-/// Why one was not looked at.
+/// Why a review was not run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NotReviewed {
-    /// Too many wait.
+    /// Too many reviews wait.
     #[error("{most} reviews of {of} wait already; no more do")]
     Full {
-        /// How many may.
+        /// How many may wait.
         most: usize,
-        /// Of whom.
+        /// Whose reviews they are.
         of: String,
     },
-    /// Its time is over.
+    /// Its time was over before it ran.
     #[error("it was not looked at in time: others are, in pool between namespaces")]
     Late,
-    /// A panic, which is our bug.
+    /// The review panicked, which is our bug.
     #[error("the look at it broke off: please report its manifest as a bug of Belfry")]
     Broke,
 }
@@ -40,7 +40,7 @@ type Job = Box<dyn FnOnce() + Send>;
 
 #[derive(Default)]
 struct PeerQueue {
-    /// Namespaces that wait, the next one first.
+    /// Namespaces with waiting reviews, the next one first.
     order: VecDeque<String>,
     jobs: HashMap<String, VecDeque<Job>>,
     running: HashSet<String>,
@@ -49,7 +49,7 @@ struct PeerQueue {
 
 #[derive(Default)]
 struct QueueState {
-    /// Peers that have anything, the next one first.
+    /// Addresses with waiting reviews, the next one first.
     order: VecDeque<IpAddr>,
     peers: HashMap<IpAddr, PeerQueue>,
     waiting: usize,
@@ -61,7 +61,7 @@ struct SharedQueue {
     changed: Condvar,
 }
 
-/// The threads and who waits for them. Dropped, they end.
+/// The threads and the queue of reviews. The threads end when this is dropped.
 pub(crate) struct ReviewPool(Arc<SharedQueue>);
 
 impl ReviewPool {
@@ -75,7 +75,7 @@ impl ReviewPool {
         Ok(Self(inner))
     }
 
-    /// Has something done when its turn comes, if that is before `until`.
+    /// Runs a job when its turn comes, if that is before `until`.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         peer: IpAddr,
@@ -88,7 +88,7 @@ impl ReviewPool {
             peer,
             namespace,
             Box::new(move || {
-                // Nobody waits for it any more.
+                // Skipped if nobody waits for it any more.
                 if !done.is_closed() {
                     let result: Result<T, Box<dyn Any + Send>> = catch_unwind(AssertUnwindSafe(job));
                     let _ = done.send(result.ok());
@@ -157,14 +157,14 @@ impl SharedQueue {
             job();
             state = self.lock();
             state.done(peer, &namespace);
-            // What may go on now may be more than this thread takes.
+            // More reviews may be able to run now than this thread takes.
             self.changed.notify_all();
         }
     }
 }
 
 impl QueueState {
-    /// The next one whose turn it is, and who is on the way out.
+    /// Takes the next job whose turn it is, with its address and namespace.
     fn next(&mut self) -> Option<(IpAddr, String, Job)> {
         for at in 0..self.order.len() {
             let address = *self.order.get(at)?;

@@ -1,4 +1,4 @@
-//! Asked over sockets, as API servers and strangers ask.
+//! The webhook asked over sockets, as API servers and strangers do.
 
 use std::net::Ipv4Addr;
 use std::sync::mpsc;
@@ -146,7 +146,7 @@ async fn bodies_that_do_not_end_take_their_senders_share_alone_and_it_is_told_to
         let mut stream = from(1, address).await;
         let head = format!("POST /admit HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len());
         stream.write_all(head.as_bytes()).await.unwrap();
-        // No more is read of those for which there is no room.
+        // No more is read of reviews for which there is no memory.
         let _ = tokio::time::timeout(Duration::from_millis(5), stream.write_all(&body.as_bytes()[..1 << 20]))
             .await;
         slow.push(stream);
@@ -162,7 +162,7 @@ async fn bodies_that_do_not_end_take_their_senders_share_alone_and_it_is_told_to
     let told =
         "denied: try again: reviews under way of this API server take 15379114 bytes, and may not take more";
     assert_eq!(same["status"]["message"], told);
-    // Their time ends, and with it what they held.
+    // Their time ends, and their memory is released.
     while handler.memory.taken() + handler.short.taken() > 0 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -223,7 +223,7 @@ async fn one_that_waits_behind_a_long_look_is_denied_in_time_and_another_namespa
     let message = denied["status"]["message"].as_str().unwrap();
     assert!(message.starts_with("denied: try again: it was not looked at in time"), "{message}");
     assert_eq!(ask(&mut from(2, address).await, "/admit", &review(GOOD, 0)).await.1["allowed"], true);
-    // What does not change is not looked at, and not refused.
+    // A spec that does not change is not checked and not refused.
     assert_eq!(ask(&mut from(1, address).await, "/admit?timeout=1s", &same(0)).await.1["allowed"], true);
     drop(held);
     assert_eq!(ask(&mut from(1, address).await, "/admit", &review(GOOD, 0)).await.1["allowed"], true);

@@ -1,5 +1,5 @@
-//! What may be otherwise is looked at again, a bounded part of it each time: one schedule compared with the others, the oldest
-//! first. Never: a comparison that goes on over its steps, or a look at what can't touch the namespace that asks.
+//! Compares schedules again whose finding may have changed, the oldest first, a bounded part each time. A comparison
+//! stops at its step bound, and only namespaces that are linked with the asking one are looked at.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound::{Excluded, Unbounded};
@@ -14,29 +14,29 @@ use super::{HOLDS, Index, IndexedSchedule, Key, booking, forget, later};
 use crate::status::Clash;
 use crate::validate::{ValidSchedule, guarded};
 
-/// Clashes that are shown.
+/// How many clashes are shown.
 const SHOWN: usize = 5;
-/// Steps for the comparison of one schedule with the others.
+/// The most steps of comparing one schedule with the others.
 pub(in crate::conflicts) const COMPARING: u64 = 2_000_000;
-/// Steps after which one who looks at several lets others have the index.
+/// After how many steps a caller that compares several schedules lets others have the index.
 pub(in crate::conflicts) const AT_ONCE: u64 = 200_000;
-/// What ended that is noticed at once.
+/// How many ended findings are noticed in one call.
 const ENDED_AT_ONCE: usize = 1_000;
 
-/// What was done of what there is to look at again.
+/// How far a call of [`Index::recheck`] came.
 #[derive(Default)]
 pub(in crate::conflicts) struct RecheckProgress {
     pub(in crate::conflicts) looked_at: usize,
     pub(in crate::conflicts) steps: u64,
-    /// One that is to be expanded, and held anew.
+    /// A schedule to expand and put into the index again.
     pub(in crate::conflicts) again: Option<Arc<ValidSchedule>>,
-    /// Nothing is left.
+    /// Nothing is left to do.
     pub(in crate::conflicts) is_done: bool,
 }
 
 impl Index {
-    /// Looks again at some of what may have changed: all that can touch a namespace, or all that there is. The others' is
-    /// left for when they ask.
+    /// Compares some of the schedules whose finding may have changed: those of the namespaces that are linked with
+    /// `namespace`, or of all. The others are left until their namespaces ask.
     pub(in crate::conflicts) fn recheck(
         &mut self,
         namespace: Option<&str>,
@@ -52,7 +52,7 @@ impl Index {
                 return part;
             }
             let Some(key) = oldest(&self.stale, linked.as_ref()) else {
-                // What is late is covered for weeks to come: one namespace doesn't wait for it.
+                // The horizon of `advance_within` covers weeks to come, so one namespace doesn't wait for it.
                 part.is_done = namespace.is_some() || !is_late;
                 return part;
             };
@@ -74,7 +74,7 @@ impl Index {
         namespace.map(|namespace| self.links.linked_to(namespace))
     }
 
-    /// What ended by the passing of time is to be looked at again. How much of it, up to a bound.
+    /// Marks schedules whose finding has ended to be compared again. Returns how many there were, up to a bound.
     fn notice_ends(&mut self, now: Timestamp) -> usize {
         let mut count = 0;
         while count < ENDED_AT_ONCE {
@@ -93,11 +93,11 @@ impl Index {
         count
     }
 
-    /// Looks at one again; what it took.
+    /// Compares one schedule again; returns the steps that it took.
     fn look_again(&mut self, key: Key, now: Timestamp) -> u64 {
         let Some(held) = self.held.get(&key) else { return 1 };
         let mut steps = Steps::new(COMPARING);
-        // A panic is our bug, and stays this schedule's trouble.
+        // A panic is our bug; it must affect this schedule alone.
         let (finding, until) = guarded(|| Ok(self.look(&key, held, now, &mut steps)))
             .unwrap_or_else(|_| (ScheduleFinding::default(), later(now, HOLDS)));
         if finding.rejected != self.rejected.contains(&key) {
@@ -161,7 +161,7 @@ impl Index {
                     schedule: self.name_of(&holder.key, namespace).map(str::to_owned),
                     shared: messages::needs(&holder.needs, namespace),
                 };
-                // Those of other namespaces are not told apart.
+                // Clashes with schedules of other namespaces look the same, and one is shown.
                 if !finding.clashes.contains(&clash) {
                     finding.clashes.push(clash);
                 }
@@ -173,7 +173,7 @@ impl Index {
     }
 }
 
-/// The oldest of some namespaces, or of all.
+/// The oldest schedule of these namespaces, or of all.
 fn oldest(all: &HashMap<String, BTreeSet<Key>>, of: Option<&BTreeSet<String>>) -> Option<Key> {
     let first = |keys: &BTreeSet<Key>| keys.first().copied();
     match of {
