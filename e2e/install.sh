@@ -3,7 +3,7 @@
 # usage: install.sh NAME [--if-changed]      On another cluster (BELFRY_IMAGE is set) the image must be there already.
 # --if-changed, on the test bed: does nothing if the cluster has these binaries and this chart already.
 # BELFRY_CLIENT_AUTH=1, on the test bed: only the API server, which shows a certificate, may call the webhook.
-# DATABASE=postgres, on the test bed: the ledger is in a PostgreSQL beside the cluster, and HUBS (1) says how many hubs there are.
+# DATABASE=postgres, on the test bed: the ledger is in a PostgreSQL beside the cluster, with a Redis, and HUBS (1) says how many hubs there are.
 # Without it, one hub has a file of SQLite.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -62,7 +62,7 @@ if [ -n "${BELFRY_CLIENT_AUTH:-}" ]; then
 fi
 if [ "${DATABASE:-}" = postgres ]; then
   e2e/database.sh "$name"
-  values+=(--set "hub.replicas=${HUBS:-1}" --set hub.database.existingSecret=belfry-db)
+  values+=(--set "hub.replicas=${HUBS:-1}" --set hub.database.existingSecret=belfry-db --set hub.redis.existingSecret=belfry-redis)
 fi
 say "installing the chart"
 helm upgrade --install belfry charts/belfry -n belfry-system --create-namespace "${values[@]}" --wait --timeout 3m >target/image/helm.log 2>&1 ||
