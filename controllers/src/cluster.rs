@@ -1,10 +1,10 @@
-//! The one way to write to the cluster: server-side apply, one field manager per controller; pruning by owner; status and
-//! events once per change.
+//! All writes to the cluster: server-side apply with one field manager for each controller, pruning by owner, and
+//! status and events once for each change.
 //!
-//! Invariants: nothing is written that is already so, as far as the caches tell; a resync without changes writes nothing.
-//! Each write of a child names the object that it is for, by uid, or says that none may be there: what somebody else makes
-//! in the meantime is refused by the API server, not overwritten.
-//! Never: a read of a Secret, a write to what none of our objects owns, an update without a field manager.
+//! Nothing is written that the caches already show, so a resync without changes writes nothing. Each write of a child
+//! names the uid of the object that it changes, or says that none may exist. If somebody else creates or replaces the
+//! object meanwhile, the API server refuses the write instead of overwriting. This module reads no Secret, writes to
+//! nothing that none of our objects owns, and makes no update without a field manager.
 
 mod events;
 mod owned;
@@ -51,7 +51,7 @@ pub enum Error {
         /// Kind and name.
         child: String,
     },
-    /// An earlier child of that name is still there, and its owners are gone.
+    /// An earlier child of that name still exists, and its owners are gone.
     #[error(
         "an earlier {child} is still there; it is made anew once Kubernetes has collected that, whose owner is gone"
     )]
@@ -59,7 +59,7 @@ pub enum Error {
         /// Kind and name.
         child: String,
     },
-    /// A child that is not wanted any more could not be deleted.
+    /// A child that is no longer wanted could not be deleted.
     #[error("prune {child}")]
     Prune {
         /// Kind and name.
@@ -81,7 +81,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// A stable word.
+    /// The reason, a stable word.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Apply { .. } | Self::Left { .. } => reasons::APPLY_FAILED,
@@ -97,7 +97,7 @@ impl Error {
         let mut text = self.to_string();
         let mut source = self.source();
         while let Some(error) = source {
-            // kube shows an answer of the API server once in words and once as Rust writes it.
+            // kube formats an answer of the API server twice, as text and as a Rust value; only the text is kept.
             if let Some(kube::Error::Api(answer)) = error.downcast_ref() {
                 let _ = write!(text, ": {} ({} {})", answer.message, answer.code, answer.reason);
                 break;
@@ -125,11 +125,11 @@ pub struct Reported<'a> {
     pub meta: &'a ObjectMeta,
     /// The status that the cache shows.
     pub shown: Value,
-    /// Its conditions before, and from now on.
+    /// Its conditions before the change.
     pub before: &'a [Condition],
-    /// From now on.
+    /// Its conditions after the change.
     pub after: &'a [Condition],
-    /// The whole status from now on.
+    /// The whole new status.
     pub status: Value,
 }
 
@@ -145,7 +145,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// For the controller of this name; `instance` is the operator's pod.
+    /// `instance` is the operator's pod.
     pub fn new(client: Client, name: &'static str, instance: String, metrics: Metrics) -> Self {
         Self {
             client,
@@ -158,8 +158,8 @@ impl Cluster {
         }
     }
 
-    /// Applies a child unless it is as wanted already. `seen` is what the cache shows of it, `owners` our objects of its
-    /// namespace. An object that none of them owns is left alone.
+    /// Applies a child unless it is as wanted already. `seen` is its metadata in the cache, `owners` are our objects of
+    /// its namespace. An object that none of them owns is not changed.
     pub async fn apply(
         &self,
         child: &Child,
@@ -192,8 +192,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// Writes to the object of uid `at`, or makes one. Where another one has the name, or somebody else wrote at the same
-    /// time, it looks whose that is, and tries again.
+    /// Writes to the object with uid `at`, or creates one. If another object has the name, or somebody else wrote at
+    /// the same time, it checks whose that object is and tries again.
     async fn write<K>(
         &self,
         child: &Child,
@@ -209,7 +209,8 @@ impl Cluster {
         let failed = |source| Error::Apply { child: described(child), source };
         let api = Api::<K>::namespaced(self.client.clone(), &child.namespace);
         for _ in 0..LOOKS {
-            // 409: there is one and none was to be, or none and that one was to be. 422: there is another one; and much else.
+            // 409: an object exists where none may be, or it has another version, or is gone. 422: an object with
+            // another uid exists; among other causes.
             let error = match self.patch(&api, child, at.as_deref()).await {
                 Err(error) if is_status(&error, 409) || is_status(&error, 422) => error,
                 other => return other.map_err(failed),
@@ -238,7 +239,7 @@ impl Cluster {
         Ok(api.patch_metadata(&child.name, &params, &Patch::Apply(&body)).await?.metadata)
     }
 
-    /// Makes a Job, unless it was made already. It runs once, and is gone some time after.
+    /// Creates a Job unless it exists already. It runs once and is deleted some time after.
     pub async fn start(&self, job: &Value, owners: &Owners) -> Result<(), Error> {
         let (namespace, name) = (text(&job["metadata"]["namespace"]), text(&job["metadata"]["name"]));
         let api = Api::<Job>::namespaced(self.client.clone(), namespace);
@@ -275,7 +276,7 @@ impl Cluster {
         }
     }
 
-    /// Deletes a child that is not wanted any more, exactly as the cache shows it: one that has changed since is looked at
+    /// Deletes a child that is no longer wanted, exactly as the cache shows it. One that has changed since is looked at
     /// again first.
     pub async fn prune(&self, kind: ChildKind, seen: &ObjectMeta) -> Result<(), Error> {
         let (namespace, name) =
@@ -311,7 +312,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// The status that the object shows, or the one written last where the cache has not heard of that write yet.
+    /// The status that the object shows: the cached one, or the one written last if the cache does not show that write
+    /// yet.
     pub fn known_status(&self, meta: &ObjectMeta, shown: Value) -> Value {
         let statuses = self.statuses.lock().unwrap_or_else(PoisonError::into_inner);
         match meta.uid.as_ref().and_then(|uid| statuses.get(uid)) {
@@ -320,7 +322,7 @@ impl Cluster {
         }
     }
 
-    /// Writes a status that differs from the known one, then tells of what changed as events.
+    /// Writes a status that differs from the known one, then writes events for the changes.
     pub async fn report<K>(&self, object: &Reported<'_>, now: Timestamp) -> Result<(), Error>
     where
         K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
@@ -337,12 +339,12 @@ impl Cluster {
         let body = json!({
             "apiVersion": "belfry.dev/v1alpha1",
             "kind": object.kind,
-            // The uid makes it fail rather than write to another object of the same name.
+            // With the uid the write fails instead of changing another object of the same name.
             "metadata": {"name": name, "namespace": namespace, "uid": object.meta.uid},
             "status": object.status,
         });
         let params = PatchParams::apply(&self.manager).force();
-        // The answer is not read as its kind: an object that can't be is told so too.
+        // The answer is not parsed as the object's kind, since the object may be unreadable.
         let request = api.patch_metadata_status(&name, &params, &body).await;
         match request {
             Err(error) if is_status(&error, 404) || is_status(&error, 409) => return Ok(()),
@@ -360,7 +362,7 @@ impl Cluster {
             let api = Api::<Event>::namespaced(self.client.clone(), &namespace);
             match api.create(&PostParams::default(), &event).await {
                 Ok(_) => self.metrics.wrote(self.name, "event"),
-                // The same change was told already.
+                // The event for this change exists already.
                 Err(error) if is_status(&error, 409) => {}
                 Err(error) => {
                     tracing::warn!(controller = self.name, namespace, name, %error, "event not written");
@@ -370,7 +372,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Forgets what was written of objects that are gone.
+    /// Forgets what was written for objects that are gone.
     pub fn forget(&self, is_alive: impl Fn(&str) -> bool) {
         self.statuses.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| is_alive(uid));
     }
@@ -406,15 +408,15 @@ where
 /// name with operation `Update`), and what a later release no longer applies would stay for ever.
 const NONE_THERE: &str = "1";
 
-/// How often a write looks again at what is there. Each controller of a namespace makes the same ServiceAccount.
+/// How often a write checks again what exists. Several controllers make the same ServiceAccount in a namespace.
 const LOOKS: usize = 4;
 
-/// How errors name a child.
+/// The name of a child in errors.
 pub(crate) fn described(child: &Child) -> String {
     format!("{:?} {}", child.kind, child.name)
 }
 
-/// The uid of what has a child's name, if it is ours.
+/// The uid of the object that has a child's name, if it is ours.
 fn ours(child: &Child, there: &ObjectMeta, owners: &Owners) -> Result<String, Error> {
     match whose(there, owners) {
         Whose::Ours => Ok(there.uid.clone().unwrap_or_default()),
@@ -429,7 +431,7 @@ fn text(value: &Value) -> &str {
 
 /// Whether somebody else has changed what was applied.
 fn was_changed(last: &Applied, seen: &ObjectMeta, body: &Value) -> bool {
-    // An older generation than the applied one is a cache that has not heard yet.
+    // A generation older than the applied one means that the cache lags.
     if last.generation.zip(seen.generation).is_some_and(|(applied, seen)| seen > applied) {
         return true;
     }

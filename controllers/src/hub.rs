@@ -1,8 +1,8 @@
-//! The operator's side of the hub: which plans it holds, what it tells of objects, whether it answers.
+//! The operator's side of the hub: which plans the hub holds, what it says of objects, and whether it answers.
 //!
-//! Invariants: a plan is sent when the hub's revision or generation of it differs, and not otherwise; a hub with another
-//! ledger is compared with from the beginning. What this keeps is a cache: lost, it is asked for again. Never: a write to
-//! the API server from here.
+//! A plan is sent only if the hub's revision or generation of it differs. With a hub that has another ledger,
+//! everything is compared from the beginning. The state here is a cache: if it is lost, the hub is asked again. Nothing
+//! here writes to the API server.
 //!
 //! Clause P2 of docs/semantics.md.
 
@@ -20,11 +20,11 @@ use uuid::Uuid;
 
 use crate::metrics::Metrics;
 
-/// Plans in one call; the protocol allows 500.
+/// How many plans one call has; the protocol allows 500.
 const BATCH: usize = 100;
 /// How long a poll of the feed waits for news.
 const POLL: Duration = Duration::from_secs(25);
-/// A hub that does not answer for so long is called unreachable; a restart, or a first start, takes less.
+/// After what time without an answer the hub counts as unreachable. A restart or a first start takes less.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
@@ -40,25 +40,25 @@ struct HubState {
     heard: Option<Instant>,
 }
 
-/// How long a channel's plan waits for the hub to be told of deletions.
+/// How long a channel's plan waits until deletions are reported to the hub.
 const UNTOLD: Duration = Duration::from_secs(2);
 
-/// What the hub makes of one plan.
+/// What is known of the hub and of one plan in it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct View {
-    /// Why the hub does not answer, where it doesn't.
+    /// Why the hub counts as unreachable; `None` if it answers.
     pub unreachable: Option<String>,
-    /// Whether it did not answer the last call, however short the time.
+    /// Whether it did not answer the last call, even if it does not count as unreachable yet.
     pub silent: bool,
-    /// Whether it holds this revision and generation.
+    /// Whether the hub holds this revision and generation.
     pub holds: bool,
     /// Why it refused the plan.
     pub refused: Option<String>,
-    /// What it tells of the object.
+    /// The object's status in the hub's feed.
     pub status: Option<ObjectStatus>,
 }
 
-/// Objects that were deleted: how many were seen to be, and of how many of them the hub has been told.
+/// Counts deleted objects: how many were seen, and how many of them were reported to the hub.
 #[derive(Default)]
 pub struct Deletions {
     seen: AtomicU64,
@@ -67,29 +67,29 @@ pub struct Deletions {
 }
 
 impl Deletions {
-    /// One more is seen.
+    /// Counts one more deletion.
     pub fn add(&self) {
         self.seen.fetch_add(1, Ordering::AcqRel);
         self.news.notify_one();
     }
 
-    /// Until one is seen.
+    /// Waits for a deletion.
     pub async fn news(&self) {
         self.news.notified().await;
     }
 
-    /// How many were seen up to now.
+    /// How many deletions were seen up to now.
     #[must_use]
     pub fn seen(&self) -> u64 {
         self.seen.load(Ordering::Acquire)
     }
 
-    /// The hub knows of so many.
+    /// Notes that so many deletions were reported to the hub.
     pub fn mark_told(&self, seen: u64) {
         self.told.send_replace(seen);
     }
 
-    /// Until the hub knows of all that were seen, or has not been told for too long.
+    /// Waits until all seen deletions are reported to the hub, but at most [`UNTOLD`].
     async fn all_told(&self) {
         let (seen, mut told) = (self.seen(), self.told.subscribe());
         let _ = tokio::time::timeout(UNTOLD, told.wait_for(|told| *told >= seen)).await;
@@ -101,12 +101,12 @@ pub struct Hub {
     client: Client,
     state: Mutex<HubState>,
     metrics: Metrics,
-    /// What the hub is yet to be told of.
+    /// Deletions that the hub has to be told of.
     pub deletions: Arc<Deletions>,
 }
 
 impl Hub {
-    /// Nothing is known yet: plans wait until the hub has answered.
+    /// Knows nothing yet: plans wait until the hub has answered.
     pub fn new(client: Client, metrics: Metrics) -> Self {
         Self { client, state: Mutex::default(), metrics, deletions: Arc::default() }
     }
@@ -115,7 +115,7 @@ impl Hub {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends what differs. A plan that the hub refuses is remembered as refused, and stops no other.
+    /// Sends the plans that differ. A plan that the hub refuses is remembered as refused and does not stop the others.
     pub async fn ensure(&self, plans: &[Plan]) -> Result<(), protocol::Error> {
         let differ: Vec<Plan> = {
             let state = self.lock();
@@ -124,7 +124,8 @@ impl Hub {
             }
             plans.iter().filter(|plan| !state.holds(plan) && !state.refuses(plan)).cloned().collect()
         };
-        // What waits for a channel is due when it appears, but for what was deleted before.
+        // Notifications that wait for a channel are sent when it appears, but not those of objects that were deleted
+        // before.
         if differ.iter().any(|plan| plan.kind() == Kind::NotificationChannel) {
             self.deletions.all_told().await;
         }
@@ -167,7 +168,7 @@ impl Hub {
         self.lock().refused.insert(plan.uid, (plan.revision(), error.to_string()));
     }
 
-    /// What the hub makes of a plan.
+    /// What is known of the hub and of a plan.
     pub fn view(&self, plan: &Plan) -> View {
         let state = self.lock();
         View {
@@ -183,13 +184,13 @@ impl Hub {
         }
     }
 
-    /// The same of an object that has no valid plan now: an earlier one may still be in force.
+    /// The same for an object without a valid plan; an earlier plan may still be in force.
     pub fn view_without_plan(&self, uid: &str) -> View {
         let status = uid.parse().ok().and_then(|uid: Uuid| self.lock().statuses.get(&uid).cloned());
         View { unreachable: None, silent: false, holds: false, refused: None, status }
     }
 
-    /// Asks for a test or a resend, once a value.
+    /// Asks for a test or a resend, once for each value of the annotation.
     pub async fn request(&self, request: ChannelRequest) -> Result<(), protocol::Error> {
         let key = (request.channel, format!("{:?} {}", request.action, request.request));
         {
@@ -215,8 +216,8 @@ impl Hub {
         Ok(())
     }
 
-    /// Follows the feed for ever. `changed` hears of objects; `all` is called when everything must be looked at again: the
-    /// hub is there, is gone, or is another one.
+    /// Follows the feed for ever. Calls `changed` with the objects that changed, and `all` when everything must be
+    /// reconciled again: the hub became reachable or unreachable, or has another ledger.
     pub async fn follow(&self, changed: impl Fn(&ObjectStatus) + Send, all: impl Fn() + Send) {
         let mut failures = 0_u32;
         loop {
@@ -230,7 +231,7 @@ impl Hub {
         }
     }
 
-    /// Compares revisions, then reads the feed until that fails or the ledger is another one.
+    /// Compares revisions, then reads the feed until a call fails or the hub has another ledger.
     async fn session(
         &self,
         changed: &(impl Fn(&ObjectStatus) + Send),
@@ -254,7 +255,7 @@ impl Hub {
         }
     }
 
-    /// Takes over what the hub tells of objects.
+    /// Takes over the statuses of objects from the feed.
     pub(crate) fn hear(&self, objects: &[ObjectStatus]) {
         let mut state = self.lock();
         state.heard = Some(Instant::now());
@@ -264,7 +265,7 @@ impl Hub {
         }
     }
 
-    /// Takes over what the hub says that it holds.
+    /// Takes over which plans the hub holds.
     pub(crate) fn greet(&self, ledger: Uuid, known: HashMap<Uuid, (Digest, i64)>) {
         let mut state = self.lock();
         if state.ledger != Some(ledger) {
@@ -288,7 +289,7 @@ impl Hub {
         self.metrics.hub_reachable(true);
     }
 
-    /// Notes a failure; true when the hub counts as unreachable from now on.
+    /// Notes a failure. Returns true if the hub counts as unreachable from now on.
     pub(crate) fn failed(&self, error: &protocol::Error, at: Instant) -> bool {
         let mut state = self.lock();
         let since = *state.failing_since.get_or_insert(at);
@@ -316,7 +317,7 @@ impl Hub {
         self.lock().answering_since
     }
 
-    /// Tells the metrics how old the feed is.
+    /// Shows in the metrics how old the feed is.
     pub fn observe(&self) {
         if let Some(heard) = self.lock().heard {
             self.metrics.feed_age(heard.elapsed());

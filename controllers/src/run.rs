@@ -1,5 +1,5 @@
-//! Everything wired together: watches fill the caches and wake the controllers, the hub's feed wakes them too, and the hub
-//! is told which objects live.
+//! Connects everything: the watches fill the caches and wake the controllers, the hub's feed wakes them too, and the
+//! hub is told which objects exist.
 
 use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
@@ -29,7 +29,7 @@ use crate::resources::Resources;
 use crate::rules::Rules;
 use crate::schedules::Schedules;
 
-/// How often the hub is told which objects live, when nothing was deleted.
+/// How often the hub gets the live set when nothing was deleted.
 const LIVE_EVERY: Duration = Duration::from_mins(1);
 
 /// What the process gives the controllers.
@@ -46,23 +46,23 @@ pub struct Options {
     pub instance: String,
     /// The clock.
     pub now: fn() -> Timestamp,
-    /// How far ahead clashes are looked for.
+    /// How far ahead schedules are compared.
     pub conflict_horizon: SignedDuration,
     /// Where to count.
     pub metrics: Metrics,
 }
 
-/// The watches that fill the caches, and, once it leads, the controllers at work. Dropped, they stop.
+/// The running watches, and the controllers once this replica leads. They stop when this is dropped.
 pub struct Running {
     /// What they share.
     pub context: Arc<Context>,
-    /// Set when this replica leads: until then nobody is to be woken.
+    /// Set when this replica leads; before that nobody is woken.
     wakers: Arc<OnceLock<Wakers>>,
     tasks: JoinSet<()>,
 }
 
 impl Running {
-    /// Ends only when one of the tasks does, which none should.
+    /// Waits until one of the tasks ends; none should.
     pub async fn ended(&mut self) {
         let _ = self.tasks.join_next().await;
     }
@@ -78,7 +78,7 @@ struct Wakers {
 }
 
 impl Wakers {
-    /// Wakes for every namespace in which anything of ours is; also for one in which only children are left.
+    /// Wakes the controllers for every namespace with one of our objects, or only with children that are left.
     fn all(&self, context: &Context) {
         let children =
             [context.deployments.namespaces(), context.cron_jobs.namespaces(), context.accounts.namespaces()];
@@ -97,7 +97,7 @@ impl Wakers {
         }
     }
 
-    /// Wakes for the resources that a schedule may have, of whatever namespace.
+    /// Wakes the controller of resources for the namespaces whose resources a schedule names.
     fn booked(&self, change: &ObjectChange<Guarded<Schedule>>) {
         self.resources.wake(&change.namespace);
         for object in change.before.iter().chain(&change.after).filter_map(|object| object.0.as_ref().ok()) {
@@ -107,7 +107,7 @@ impl Wakers {
         }
     }
 
-    /// Wakes whoever made a child.
+    /// Wakes the controller that makes this kind of child.
     fn child(&self, namespace: &str, component: Option<&str>) {
         match component {
             Some("send" | "retry") => self.channels.wake(namespace),
@@ -122,7 +122,7 @@ impl Wakers {
     }
 }
 
-/// Starts the watches, on every replica: admission is answered from what they show.
+/// Starts the watches. Every replica does, since admission answers from the caches.
 pub fn watch(options: &Options) -> Running {
     let scopes = options.namespaces.len().max(1);
     let hub = Hub::new(options.hub.clone(), options.metrics.clone());
@@ -160,7 +160,7 @@ pub fn lead(running: &mut Running, options: &Options) {
         schedules.forget(&is_alive);
         resources.forget(&is_alive);
     }));
-    // What came before anybody was to be woken.
+    // Covers the changes that came before the wakers were set.
     let context = Arc::clone(context);
     tasks.spawn(async move {
         context.synced().await;
@@ -169,7 +169,8 @@ pub fn lead(running: &mut Running, options: &Options) {
     });
 }
 
-/// Runs a controller once all caches are filled: before that, what is missing may only not have been told yet.
+/// Runs a controller once all caches are filled: before that, an object that is missing may only not have been listed
+/// yet.
 fn control<R: Reconciler>(
     tasks: &mut JoinSet<()>,
     context: &Arc<Context>,
@@ -204,7 +205,8 @@ fn follow_all(
             if is_news(change) {
                 wake.channels.wake(&change.namespace);
             }
-            // A channel that appears or goes, or can send no more or again, is news for who names it.
+            // Wakes the rules and schedules that name a channel, if it appears, goes, can't send any more, or can send
+            // again.
             if change.before.is_none()
                 || change.after.is_none()
                 || is_stuck(change.before.as_deref()) != is_stuck(change.after.as_deref())
@@ -251,7 +253,7 @@ fn follow_all(
         watcher::Config::default,
         |_| {},
         move |change| {
-            // It looks at whoever names it, in whatever namespace.
+            // The reconcile looks at the schedules that name it, in whatever namespace.
             if let Some(wake) = wake.get().filter(|_| is_news(change)) {
                 wake.schedules.wake(&change.namespace);
                 wake.resources.wake(&change.namespace);
@@ -272,7 +274,7 @@ fn follow_all(
     each.spawn(tasks, &context.accounts, ours, |_| {}, move |change| woken_by_child(&wake, change));
 }
 
-/// Why a channel can't send, as it says itself.
+/// Why a channel can't send, as its own status says.
 fn is_stuck(channel: Option<&Guarded<NotificationChannel>>) -> Option<(&str, bool)> {
     standing(&channel?.0.as_ref().ok()?.status.as_ref()?.conditions)
 }
@@ -315,7 +317,7 @@ impl Each<'_> {
     }
 }
 
-/// Whether more than the status changed: our own writes must not wake us.
+/// Whether more than the status changed. Our own writes of a status must not wake us.
 fn is_news<K: Resource<DynamicType = ()>>(change: &ObjectChange<K>) -> bool {
     let (Some(before), Some(after)) = (&change.before, &change.after) else { return true };
     let (before, after) = (before.meta(), after.meta());
@@ -357,7 +359,7 @@ async fn feed(context: Arc<Context>, wakers: Wakers) {
     context.hub.follow(changed, || wakers.all(&context)).await;
 }
 
-/// Wakes for schedules about which something was found when another namespace's changed.
+/// Wakes the controller of schedules for namespaces that have new findings because of a change in another namespace.
 async fn stir(context: Arc<Context>, schedules: Waker) {
     context.synced().await;
     loop {
@@ -367,7 +369,7 @@ async fn stir(context: Arc<Context>, schedules: Waker) {
     }
 }
 
-/// Tells the hub the complete set of live objects: at first, after deletions, and every minute.
+/// Sends the live set to the hub: at first, after deletions, and every minute.
 async fn report_live_objects(context: Arc<Context>, forget: impl Fn(&dyn Fn(&str) -> bool) + Send) {
     context.synced().await;
     loop {
@@ -383,14 +385,14 @@ async fn report_live_objects(context: Arc<Context>, forget: impl Fn(&dyn Fn(&str
         }
         let again = send_live_objects(&context, &uids, seen).await;
         tokio::select! {
-            // A namespace that goes takes many with it: gather them.
+            // The deletion of a namespace deletes many objects; collect them.
             () = context.hub.deletions.news() => tokio::time::sleep(Duration::from_millis(300)).await,
             () = tokio::time::sleep(again) => {}
         }
     }
 }
 
-/// Tells the hub, and says when to tell it again.
+/// Sends the live set; returns after what time to send it again.
 async fn send_live_objects(context: &Context, uids: &[String], seen: u64) -> Duration {
     if !context.hub.is_reachable() {
         return Duration::from_secs(2);

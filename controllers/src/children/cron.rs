@@ -1,4 +1,5 @@
-//! The CronJobs that wake a `remind` pod when a reminder falls due, and the Job for one that none of them woke.
+//! The CronJobs that start a `remind` pod when a reminder falls due, and the Job for a reminder for which none of them
+//! did.
 
 use std::collections::BTreeSet;
 
@@ -10,15 +11,15 @@ use serde_json::{Value, json};
 use super::pod::{Settings, Worker, template};
 use super::{Child, ChildKind, Owner, SCHEDULE, labels, owners};
 
-/// How late a reminder may be under `catchUp.policy: None`; a pod needs a moment to start.
+/// How late a reminder may be under `catchUp.policy: None`, since a pod needs a moment to start.
 const NONE_WINDOW: i64 = 120;
 
-/// The name of a schedule's CronJob; Kubernetes adds ten digits and a hyphen for each of its Jobs.
+/// The name of a schedule's CronJob. Kubernetes appends a hyphen and ten digits for each of its Jobs.
 pub fn cron_job_name(plan: &Plan, number: usize) -> String {
     format!("belfry-remind-{}-{number}", plan.uid.to_string().get(..8).unwrap_or_default())
 }
 
-/// One CronJob for each line.
+/// One CronJob for each cron line.
 ///
 /// - `Forbid`: while the hub is down one pod keeps trying, not one a minute. What fell due meanwhile is not lost: that pod,
 ///   or the start that Kubernetes makes up for within `startingDeadlineSeconds`, asks the hub what is due.
@@ -55,7 +56,8 @@ pub fn reminders(settings: &Settings, plan: &Plan, lines: &[CronLine]) -> Vec<Ch
         .collect()
 }
 
-/// The Job that does at once what no CronJob did when a reminder fell due. There is one for each such instant.
+/// The Job that starts a pod at once because no CronJob did when a reminder fell due. There is one for each such
+/// instant.
 pub fn late_reminder(settings: &Settings, plan: &Plan, due: Timestamp) -> Value {
     let uid = plan.uid.to_string();
     let name = format!("belfry-remind-{}-{}", uid.get(..8).unwrap_or_default(), due.as_second() / 60);
@@ -67,7 +69,7 @@ pub fn late_reminder(settings: &Settings, plan: &Plan, due: Timestamp) -> Value 
     })
 }
 
-/// Seconds after it fell due in which a reminder is still sent.
+/// For how many seconds after its time a reminder may still be sent.
 fn window(plan: &Plan) -> i64 {
     match &plan.body {
         PlanBody::Schedule(schedule) if schedule.catch_up.policy != CatchUpPolicy::None => {

@@ -1,7 +1,7 @@
-//! What the operator makes in a tenant's namespace: pure functions from plans to manifests.
+//! Builds what the operator makes in a tenant's namespace: pure functions from plans to manifests.
 //!
-//! Invariants: building cannot fail; a user's text never reaches a command line, an image or a path of ours; names stay
-//! within Kubernetes' limits (63 characters, 52 for CronJobs). Never: a Secret's value, a rule of RBAC.
+//! Building cannot fail. A user's text never reaches a command line, an image or one of our paths. Names stay within
+//! Kubernetes' limits: 63 characters, 52 for CronJobs. No manifest has the value of a Secret or a rule of RBAC.
 
 mod cron;
 mod pod;
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 /// The service account of all workers of a namespace.
 pub const SERVICE_ACCOUNT: &str = "belfry-worker";
-/// Label that all children carry: what is watched. Whose an object is only its owner references tell.
+/// Label that all children carry; the watches select by it. Only owner references say whose an object is.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Its value.
 pub const BELFRY: &str = "belfry";
@@ -64,7 +64,7 @@ impl Child {
     }
 }
 
-/// An owner that garbage collection counts; none of several owners is the controller.
+/// An owner reference for garbage collection. If there are several owners, none of them is the controller.
 fn owner(plan: &Owner) -> Value {
     json!({
         "apiVersion": "belfry.dev/v1alpha1",
@@ -74,7 +74,7 @@ fn owner(plan: &Owner) -> Value {
     })
 }
 
-/// An object that a child lives for.
+/// An object that owns a child.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Owner {
     /// `NotificationChannel`, `AlertRule` or `Schedule`.
@@ -86,7 +86,7 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// The owner that a plan is of.
+    /// The object of a plan, as an owner.
     pub fn for_plan(plan: &Plan) -> Self {
         Self { kind: plan.kind().name(), name: plan.name.clone(), uid: plan.uid.to_string() }
     }
@@ -110,7 +110,7 @@ fn labels(component: &str, more: &[(&str, &str)]) -> Value {
     labels
 }
 
-/// The account under which all workers of a namespace run. It has no rights; its name is what the hub knows them by.
+/// The account under which all workers of a namespace run. It has no rights; the hub knows the workers by its name.
 pub fn service_account(namespace: &str, of: &[Owner]) -> Child {
     Child {
         kind: ChildKind::ServiceAccount,

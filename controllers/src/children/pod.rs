@@ -13,10 +13,10 @@ const TOKEN: &str = "/var/run/belfry/token";
 const FILES: &str = "/var/run/belfry/files";
 /// Folder of the hub's certificate authority.
 const HUB: &str = "/var/run/belfry/hub";
-/// Pod annotation that carries the authority, since a ConfigMap a namespace would need another right.
+/// Pod annotation with the authority. A ConfigMap in each namespace would need another right.
 const HUB_CA: &str = "belfry.dev/hub-ca";
 
-/// What the operator's flags say of workers.
+/// The operator's flags for workers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Image of the worker.
@@ -35,9 +35,9 @@ pub struct Settings {
     pub audience: String,
     /// Refuse receivers at private addresses.
     pub deny_private: bool,
-    /// Ranges of addresses that workers refuse besides.
+    /// More ranges of addresses that workers refuse.
     pub denied_ranges: Vec<AddressRange>,
-    /// Ranges of addresses that workers connect to all the same.
+    /// Ranges of addresses that workers connect to although they are refused otherwise.
     pub allowed_ranges: Vec<AddressRange>,
     /// Memory limit of a worker, such as `128Mi`; none when empty.
     pub memory_limit: String,
@@ -47,13 +47,13 @@ pub struct Settings {
 
 /// What differs between workers.
 pub(super) struct Worker<'a> {
-    /// Arguments, all ours.
+    /// Arguments; none comes from a user.
     pub(super) args: Vec<String>,
     /// Labels of the pod.
     pub(super) labels: Value,
     /// Files that it reads.
     pub(super) files: &'a BTreeSet<FileRef>,
-    /// Whether it serves probes: a Job's pod is gone before they would matter.
+    /// Whether it serves probes. A Job's pod ends before they would matter.
     pub(super) probes: bool,
     /// `Always` or `Never`.
     pub(super) restart: &'static str,
@@ -127,7 +127,7 @@ fn container(settings: &Settings, worker: &Worker<'_>) -> Value {
 }
 
 fn env(settings: &Settings, files: &BTreeSet<FileRef>) -> Value {
-    // By hash, since no name that a user gave becomes a part of an environment.
+    // By hash, so that no name from a user gets into the environment.
     let mounted: Vec<String> = files.iter().map(|file| Digest::of(&file.path()).short().to_owned()).collect();
     let mut env = json!([
         {"name": "BELFRY_HUB_URL", "value": settings.hub_url},
@@ -136,7 +136,7 @@ fn env(settings: &Settings, files: &BTreeSet<FileRef>) -> Value {
         {"name": "BELFRY_INSTANCE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
         {"name": "BELFRY_TOKEN_FILE", "value": format!("{TOKEN}/token")},
         {"name": "BELFRY_FILES", "value": FILES},
-        // So that a pod which a newer one replaces does not take what it never mounted for missing.
+        // A pod that is being replaced must not report files as missing that it never mounted.
         {"name": "BELFRY_MOUNTED", "value": mounted.join(",")},
         {"name": "BELFRY_LOG", "value": settings.log},
         {"name": "BELFRY_DENY_PRIVATE", "value": settings.deny_private.to_string()},
@@ -174,8 +174,8 @@ fn volumes(settings: &Settings, files: &BTreeSet<FileRef>) -> Value {
     Value::Array(volumes)
 }
 
-/// Each Secret and ConfigMap once, with only the keys that are referenced. Optional: what is missing is no file, and the
-/// worker says so, instead of a pod that never starts.
+/// Each Secret and ConfigMap once, with only the keys that are referenced. They are optional: if one is missing, the
+/// pod starts without the file and the worker reports it.
 fn sources(files: &BTreeSet<FileRef>) -> Value {
     let mut by_object: BTreeMap<(FileKind, &str), Vec<Value>> = BTreeMap::new();
     for file in files {

@@ -65,7 +65,7 @@ fn deployment(
             "revisionHistoryLimit": 2,
             "progressDeadlineSeconds": 120,
             "selector": {"matchLabels": worker.labels},
-            // A new worker is there before the old one leaves: nobody waits for a roll-out to be told.
+            // The new worker is ready before the old one ends, so no notification waits for a roll-out.
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
             "template": template(settings, worker),
         },

@@ -1,4 +1,4 @@
-//! Events: what of a change is told to people, once.
+//! Builds the events for a change of an object's status, one for each change. It writes nothing.
 //!
 //! Never here: a write.
 
@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::Reported;
 use crate::conditions::{cut, find, reasons, types};
 
-/// What is worth an event: a new status or reason of Ready (other than work under way), and flips of the kind's own
+/// The events of a change: a new status or reason of Ready (unless work is under way), and flips of the kind's own
 /// conditions.
 pub(super) fn for_report(object: &Reported<'_>, instance: &str, now: Timestamp) -> Vec<Event> {
     let told = |type_: &str| {
@@ -30,7 +30,7 @@ pub(super) fn for_report(object: &Reported<'_>, instance: &str, now: Timestamp) 
     let quiet = |condition: &Condition| {
         [reasons::PROGRESSING, reasons::WORKER_BEHIND, reasons::WORKER_UNAVAILABLE, reasons::NOTHING_SENT]
             .contains(&condition.reason.as_str())
-            // The condition of this name tells it.
+            // The condition of this name has its own event.
             || (condition.type_ == types::READY && condition.reason == reasons::UNMATCHED)
             || (condition.type_ == types::DELIVERED && !was_undelivered && condition.status != "False")
     };
@@ -54,7 +54,7 @@ pub(super) fn for_report(object: &Reported<'_>, instance: &str, now: Timestamp) 
 /// Counts that only grow.
 const GROWING: [(&str, &str); 2] = [("/deliveries/delivered", "delivered"), ("/matched", "matched")];
 
-/// What the hub forgot, where such a count has shrunk: its database was lost, or an older one is back.
+/// A lost ledger, which shows by a count that has shrunk: the hub's database was lost, or an older one was restored.
 fn forgotten(object: &Reported<'_>, now: Timestamp) -> Option<Condition> {
     let count = |status: &Value, path| status.pointer(path).and_then(Value::as_i64);
     GROWING.iter().find_map(|(path, what)| {
@@ -72,7 +72,7 @@ fn forgotten(object: &Reported<'_>, now: Timestamp) -> Option<Condition> {
     })
 }
 
-/// How many messages nobody got: told when they have doubled since the first, so that a flood of them is a few events.
+/// An event when the number of undelivered messages has doubled, so that a flood of them is a few events.
 fn more_undelivered(object: &Reported<'_>, now: Timestamp) -> Option<Condition> {
     let count = |status: &Value| -> i64 {
         let channels = status.pointer("/undelivered").and_then(Value::as_array);
@@ -86,7 +86,7 @@ fn more_undelivered(object: &Reported<'_>, now: Timestamp) -> Option<Condition> 
     Some(Condition { last_transition_time: Time(now), ..condition.clone() })
 }
 
-/// Counts of a schedule whose growth is told, with what has happened to how many.
+/// Counts of a schedule whose growth makes an event, with its reason and text.
 const IRREGULAR: [(&str, &str, &str); 4] = [
     ("/skippedReminders", reasons::REMINDERS_SKIPPED, "reminders were missed, and left out by catchUp"),
     (
@@ -106,7 +106,7 @@ const IRREGULAR: [(&str, &str, &str); 4] = [
     ),
 ];
 
-/// What of a schedule was not as its rule says, since the last look.
+/// Events for occurrences and reminders that did not happen as the rule says.
 fn irregular(object: &Reported<'_>, now: Timestamp) -> impl Iterator<Item = Condition> {
     let count = |status: &Value, path| status.pointer(path).and_then(Value::as_i64).unwrap_or(0);
     IRREGULAR.iter().filter_map(move |(path, reason, what)| {
@@ -123,7 +123,7 @@ fn irregular(object: &Reported<'_>, now: Timestamp) -> impl Iterator<Item = Cond
     })
 }
 
-/// Reasons with which an object is ready, and something is wrong.
+/// Reasons with which an object is ready although something is wrong.
 const LIMPS: [&str; 5] = [
     reasons::TEMPLATE_FAILED,
     reasons::CHANNEL_NOT_READY,
@@ -141,7 +141,7 @@ fn event(object: &Reported<'_>, condition: &Condition, instance: &str, now: Time
         _ => condition.status == "False",
     };
     let name = object.meta.name.clone().unwrap_or_default();
-    // The same change makes the same name, whoever tells it: it exists once.
+    // The same change gets the same name, whichever replica writes it, so the event exists once.
     let identity = Digest::of(&(
         &object.meta.uid,
         &condition.type_,

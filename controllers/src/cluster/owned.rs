@@ -1,6 +1,5 @@
-//! Whose an object is: only owner references tell, by uid. Names and labels can be anybody's.
-//!
-//! Never here: a request, or an object taken for ours because of how it is called or labelled.
+//! Decides whose an object is. Only owner references say so, by uid; names and labels can be anybody's. It makes no
+//! request.
 
 use std::collections::HashSet;
 
@@ -16,9 +15,9 @@ pub type Owners = HashSet<String>;
 pub enum Whose {
     /// One of our objects owns it: the operator made it, in this or an earlier release.
     Ours,
-    /// An object of ours owned it that is gone. Kubernetes collects it.
+    /// One of our objects owned it and is gone. Kubernetes collects it.
     Left,
-    /// Somebody else's, also when it has our labels.
+    /// It is somebody else's, even with our labels.
     Foreign,
 }
 

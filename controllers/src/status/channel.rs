@@ -7,7 +7,7 @@ use protocol::messages::{ChannelStatus, RequestStatus, StatusBody};
 use super::{Facts, history, moment};
 use crate::conditions::{Conditions, Is, cut, reasons, types};
 
-/// What a channel shows; `before` is what it shows now.
+/// The status of a channel; `before` is what it shows now.
 pub fn channel(facts: &Facts<'_>, before: &NotificationChannelStatus) -> NotificationChannelStatus {
     let mut conditions = Conditions::new(facts.before, facts.generation, facts.now);
     let told = match facts.hub_status().map(|told| &told.body) {
@@ -19,7 +19,7 @@ pub fn channel(facts: &Facts<'_>, before: &NotificationChannelStatus) -> Notific
         || facts.ready(&history("workers are ready to send; Healthy tells what receivers answer", dropped));
     conditions.stand(&facts.trouble().unwrap_or_else(ready));
     let Some(told) = told else {
-        // Nothing new is known of the rest: it stays.
+        // Nothing new is known of the other fields, so they stay.
         conditions.keep(types::HEALTHY);
         return NotificationChannelStatus {
             observed_generation: facts.generation,
@@ -43,7 +43,8 @@ pub fn channel(facts: &Facts<'_>, before: &NotificationChannelStatus) -> Notific
         last_delivery_time: moment(told.last_delivery),
         last_error: told.last_error.as_deref().map(|error| cut(error, 500)),
         last_error_time: moment(told.last_error_time),
-        // A hub that lost its database does not know of them; they are not asked for again.
+        // A hub that lost its database does not know these requests, and they are not made again, so the earlier
+        // results stay.
         last_test: told.last_test.as_ref().map(test_result).or_else(|| before.last_test.clone()),
         last_resend: told.last_resend.as_ref().map(resend_result).or_else(|| before.last_resend.clone()),
     }

@@ -1,4 +1,5 @@
-//! What became of what a rule or schedule told people: the same of both.
+//! What became of the notifications of a rule or schedule: the condition `Delivered` and the fields beside it, the same
+//! for both kinds.
 
 use crds::common::{LastNotification, Undelivered};
 use domain::DeliveryState;
@@ -7,7 +8,7 @@ use protocol::messages::DeliverySummary;
 
 use crate::conditions::{Conditions, Is, cut, find, reasons, types};
 
-/// Sets `Delivered`.
+/// Sets the condition `Delivered`.
 pub(super) fn delivered(conditions: &mut Conditions, facts: &super::Facts<'_>, told: &DeliverySummary) {
     if !told.undelivered.is_empty() {
         let expired = told.undelivered.iter().all(|it| it.state == DeliveryState::Expired);
@@ -20,7 +21,7 @@ pub(super) fn delivered(conditions: &mut Conditions, facts: &super::Facts<'_>, t
     let (is, reason, message) = match outcome {
         None => (Is::Unknown, reasons::NOTHING_SENT, "nothing was sent yet"),
         Some("Delivered") => (Is::True, reasons::DELIVERED, "the last message arrived"),
-        // It is on its way, as the one before was.
+        // A message on its way does not change the condition.
         Some("Pending") if was_true => (Is::True, reasons::DELIVERED, "the last message that ended arrived"),
         Some("Pending") => (Is::Unknown, reasons::PENDING, "the last message is on its way"),
         Some(_) => {

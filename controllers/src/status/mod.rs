@@ -1,7 +1,7 @@
-//! What an object shows: pure functions from what is known to a status.
+//! Builds the status of an object from what is known of it; pure functions, one file for each kind.
 //!
-//! Invariant: `Ready` is true only when the children do the job for this generation. Never: a number that changes all the
-//! time in a condition's message.
+//! `Ready` is true only when the children do the job for this generation. No message of a condition has a number that
+//! changes all the time.
 
 mod channel;
 mod deliveries;
@@ -24,7 +24,7 @@ use crate::conditions::{Standing, reasons};
 use crate::hub::View;
 use crate::validate::Invalid;
 
-/// How a Deployment does.
+/// The state of a worker's Deployment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Workers {
     /// Its name.
@@ -35,34 +35,34 @@ pub struct Workers {
     pub trouble: Option<String>,
 }
 
-/// A channel that can't send now, as it says itself.
+/// A channel that can't send now, as its own status says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stuck {
     /// Its name.
     pub name: String,
     /// The reason of its `Ready`.
     pub reason: String,
-    /// And its message.
+    /// The message of its `Ready`.
     pub message: String,
     /// Whether only a person can help.
     pub stalled: bool,
 }
 
-/// What is known of an object beside its kind.
+/// What the status is built from, the same for all kinds.
 pub struct Facts<'a> {
     /// `metadata.generation`.
     pub generation: i64,
     /// Its conditions so far.
     pub before: &'a [Condition],
-    /// Its plan, or why there is none.
+    /// Its plan, or why it is invalid.
     pub plan: Result<&'a Plan, &'a Invalid>,
-    /// What the hub makes of it.
+    /// What the hub holds and says of it.
     pub hub: Option<View>,
     /// What keeps its children from being written.
     pub apply_error: Option<Standing>,
     /// The Deployments that work for it.
     pub workers: Vec<Workers>,
-    /// Whether a worker runs all the time and tells which revision it runs.
+    /// Whether a worker runs for it all the time and reports its revision.
     pub wants_running: bool,
     /// Channels that it names and that do not exist.
     pub missing_channels: Vec<String>,
@@ -70,17 +70,18 @@ pub struct Facts<'a> {
     pub stuck_channels: Vec<Stuck>,
     /// Where workers look for the hub.
     pub hub_url: &'a str,
-    /// Now.
+    /// The current time.
     pub now: Timestamp,
 }
 
 impl Facts<'_> {
-    /// What the hub tells of the object.
+    /// The status that the hub's feed gave.
     fn hub_status(&self) -> Option<&ObjectStatus> {
         self.hub.as_ref()?.status.as_ref()
     }
 
-    /// The first of: what only a new manifest can mend, what is under way, what is missing. None when it does its job.
+    /// The first of these that is true: only a new manifest can help, something is under way, something is missing.
+    /// `None` if the object does its job.
     fn trouble(&self) -> Option<Standing> {
         let plan = match self.plan {
             Err(invalid) => {
@@ -171,7 +172,7 @@ impl Facts<'_> {
         Some(Standing::Waiting { reason: word(&first.reason), message })
     }
 
-    /// Ready; a channel that can't send now, and a text that could not be rendered lately, are said.
+    /// Ready. The message also names a channel that can't send now, or a text that could not be rendered lately.
     fn ready(&self, message: &str) -> Standing {
         if let Some(stuck) = self.stuck_channels.first() {
             let message = format!("{message}; but {}", stuck.sentence());
@@ -188,7 +189,7 @@ impl Facts<'_> {
         }
     }
 
-    /// The first of such problems, and what the first five say.
+    /// The first of the problems for which `such` holds, and the messages of the first five.
     fn problems(&self, such: impl Fn(&&ObjectProblem) -> bool) -> Option<(&ObjectProblem, String)> {
         let problems = || self.hub_status().into_iter().flat_map(|told| &told.problems).filter(&such);
         let messages: Vec<&str> = problems().take(5).map(|problem| problem.message.as_str()).collect();
@@ -206,7 +207,7 @@ impl Stuck {
     }
 }
 
-/// A reason that the API server takes, whatever a worker said.
+/// A reason that the API server accepts, whatever a worker reported.
 fn word(reason: &str) -> String {
     let good: String = reason.chars().filter(char::is_ascii_alphanumeric).take(100).collect();
     if good.starts_with(|first: char| first.is_ascii_alphabetic()) {
@@ -216,7 +217,7 @@ fn word(reason: &str) -> String {
     }
 }
 
-/// A message that also says how many deliveries have no history any more, where there are any.
+/// The message, and how many deliveries have lost their history, if any.
 fn history(message: &str, dropped: i64) -> String {
     if dropped == 0 {
         return message.to_owned();

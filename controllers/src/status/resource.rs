@@ -8,7 +8,7 @@ use crate::conditions::{Conditions, Standing, reasons};
 use crate::conflicts::{Booked, Bookings};
 use crate::validate::Invalid;
 
-/// What a resource shows. Without bookings it can't be booked, for what is wrong with it.
+/// The status of a resource. If there are no bookings but an error, the resource can't be booked.
 pub fn resource(
     before: &[Condition],
     generation: i64,

@@ -10,7 +10,7 @@ use protocol::messages::{RuleStatus, StatusBody, Uncountable};
 use super::{Facts, deliveries, moment, under_way, waiting};
 use crate::conditions::{Conditions, Is, Standing, cut, reasons, types};
 
-/// What a rule shows; `before` is what it shows now.
+/// The status of a rule; `before` is what it shows now.
 pub fn rule(facts: &Facts<'_>, before: &AlertRuleStatus) -> AlertRuleStatus {
     let mut conditions = Conditions::new(facts.before, facts.generation, facts.now);
     let told = match facts.hub_status().map(|told| &told.body) {
@@ -51,7 +51,7 @@ pub fn rule(facts: &Facts<'_>, before: &AlertRuleStatus) -> AlertRuleStatus {
     shown(told, facts.generation, conditions)
 }
 
-/// Why records can't be counted, with one of them.
+/// Why records can't be counted, with one of them as an example.
 fn uncountable(why: &Uncountable, facts: &Facts<'_>) -> String {
     let Uncountable { reason, share, matched, partition, offset, detail } = why;
     let undecodable = format!("can't be decoded, and {}", graves(facts));
@@ -73,7 +73,7 @@ fn uncountable(why: &Uncountable, facts: &Facts<'_>) -> String {
     format!("{least}{share}% of the records {of} lately {what}{detail}{place}; status.unmatched counts them")
 }
 
-/// Where records go that can't be decoded: "go to the dead-letter topic logs.DLT".
+/// Where undecodable records go: "go to the dead-letter topic logs.DLT".
 fn graves(facts: &Facts<'_>) -> String {
     let topics = match facts.plan.map(|plan| &plan.body) {
         Ok(PlanBody::AlertRule(rule)) => rule.dead_letter_topics(),
@@ -89,7 +89,7 @@ fn graves(facts: &Facts<'_>) -> String {
     }
 }
 
-/// Reasons under `unmatched` that are not of records, or not of what they hold.
+/// Reasons under `unmatched` that are not about records, or not about their contents.
 const NOT_OF_RECORDS: [DropReason; 7] = [
     DropReason::ActivationsFull,
     DropReason::GroupsEvicted,
@@ -100,7 +100,7 @@ const NOT_OF_RECORDS: [DropReason; 7] = [
     DropReason::Tombstone,
 ];
 
-/// Records that were not counted, by reason; the hub counts those apart that can't be decoded.
+/// Records that were not counted, by reason. The hub counts undecodable records separately.
 fn unmatched(told: &RuleStatus) -> BTreeMap<DropReason, i64> {
     let undecodable = (told.dead_lettered > 0).then_some((DropReason::Undecodable, told.dead_lettered));
     let others = told.unmatched.iter().map(|(reason, count)| (*reason, *count));
@@ -152,7 +152,7 @@ fn first(map: &BTreeMap<String, i64>, most: usize) -> BTreeMap<String, i64> {
 
 fn ready(facts: &Facts<'_>, told: Option<&RuleStatus>) -> Standing {
     let mut standing = quiet(facts, told);
-    // A rule that can't look into what comes works, and tells nobody anything.
+    // A rule that can't read its records seems to work but never tells anybody anything.
     if let (Standing::Ready { reason, message }, Some(why)) =
         (&mut standing, told.and_then(|told| told.uncountable.as_ref()))
     {
@@ -161,7 +161,7 @@ fn ready(facts: &Facts<'_>, told: Option<&RuleStatus>) -> Standing {
             *reason = reasons::UNMATCHED;
         }
     }
-    // What was left out for a quota within the last hour is said where people look.
+    // If a quota left out records within the last hour, `Ready` says so, since people look there.
     let full = match told.and_then(|told| told.full) {
         Some(DropReason::StateFull) => reasons::STATE_FULL,
         Some(DropReason::GroupsFull) => reasons::GROUPS_FULL,
@@ -206,10 +206,10 @@ const BEGINS: &str =
 const ACTIVATIONS_FULL: &str = "the rules of this namespace read more partitions than the hub keeps account of for one \
      namespace: 100000, summed over the rules; fewer rules on topics of many partitions take less (ActivationsFull)";
 
-/// A rule counts in a partition from its activation there on. Before, a record may come that it does not count, and
-/// nobody knows whether its topics are there at all.
+/// A rule counts in a partition from its activation there. Before that, records may come that it does not count, and it
+/// is not known whether its topics exist.
 fn inactive(told: &RuleStatus) -> Option<Standing> {
-    // The hub tells of at most 100 activations.
+    // The hub reports at most 100 activations.
     let partitions = usize::try_from(told.partitions).unwrap_or(0).min(100);
     (partitions == 0 || told.activation.len() < partitions).then(|| {
         let message =

@@ -12,31 +12,31 @@ use crate::children::SCHEDULE;
 use crate::conditions::{Conditions, Is, Standing, reasons, types};
 use crate::conflicts::{NOT_NAMED, ScheduleFinding, Suggested, not_compared, not_permitted};
 
-/// What time tells of a schedule.
+/// The times of a schedule that its status shows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Times {
     /// The zone to show it in.
     pub zone: TimeZone,
     /// The next occurrences.
     pub next: Vec<Occurrence>,
-    /// When somebody is told next.
+    /// When the next reminder is due.
     pub next_reminder: Option<Timestamp>,
-    /// Whether it reminds of anything at all.
+    /// Whether it has reminders at all.
     pub reminds: bool,
 }
 
-/// An occurrence at which an older schedule needs the same.
+/// An occurrence at which an older schedule needs the same person or resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Clash {
     /// Start of this schedule's occurrence.
     pub start: Timestamp,
-    /// The older schedule; none of another namespace is named.
+    /// The older schedule's name; `None` if it is of another namespace.
     pub schedule: Option<String>,
     /// What both need.
     pub shared: Vec<String>,
 }
 
-/// What a schedule shows; `before` is what it shows now, `overdue` a reminder that no pod was woken for in time.
+/// The status of a schedule. `before` is what it shows now, `overdue` a reminder for which no pod was started in time.
 pub fn schedule(
     facts: &Facts<'_>,
     before: &ScheduleStatus,
@@ -131,7 +131,7 @@ fn ready(facts: &Facts<'_>, times: Option<&Times>, conflict: Option<&str>, dropp
     }
 }
 
-/// No pod has told the hub of a reminder that fell due.
+/// No pod has reported a due reminder to the hub.
 fn unwoken(due: Timestamp, times: Option<&Times>, plan: &Plan) -> Standing {
     let due = times.map_or_else(|| due.to_string(), |times| local(due, &times.zone));
     let (label, uid, namespace) = (SCHEDULE, plan.uid, &plan.namespace);
@@ -155,7 +155,7 @@ fn conflict(first: &Clash, times: Option<&Times>, rejected: bool) -> String {
     format!("{whose} needs {} at the same time, first at {start}{consequence}", first.shared.join(", "))
 }
 
-/// What there is to say of conflicts, with what was not looked at.
+/// The message about conflicts, with what was not looked at.
 fn told(what: &str, until: Option<Timestamp>, other: &Suggested, times: Option<&Times>) -> String {
     let mut message = what.to_owned();
     if let (Some(until), Some(times)) = (until, times) {
