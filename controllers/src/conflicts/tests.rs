@@ -1,4 +1,4 @@
-//! Who keeps what, and what is said of it.
+//! Which schedule keeps a slot, and the messages about it.
 
 use std::collections::BTreeMap;
 

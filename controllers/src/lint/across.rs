@@ -25,7 +25,7 @@ pub(super) struct ManifestSet {
     pub(super) plans: Vec<(usize, Plan)>,
     schedules: Vec<(usize, ValidSchedule)>,
     resources: Vec<ValidResource>,
-    /// Resources that are among the manifests, right or wrong.
+    /// Resources that are among the manifests, valid or not.
     declared: BTreeSet<ResourceRef>,
 }
 
@@ -41,7 +41,7 @@ impl ManifestSet {
             return;
         }
         self.seen.insert(object.clone(), at);
-        // A copy that was given another name keeps the uid of what it was copied from.
+        // A copied manifest with another name may still have the uid of its original.
         let uid = text("/metadata/uid");
         let copy = (!uid.is_empty() && !self.uids.insert(uid.to_owned())).then(|| {
             let mut copy = manifest.clone();
@@ -51,7 +51,7 @@ impl ManifestSet {
         });
         let manifest = copy.as_ref().unwrap_or(manifest);
         if kind == "NotificationChannel" {
-            // One that is wrong is there all the same.
+            // An invalid channel exists all the same.
             self.channels.insert((namespace.to_owned(), name.to_owned()));
         }
         if kind == "BookableResource" {
@@ -76,7 +76,7 @@ impl ManifestSet {
         }
     }
 
-    /// Channels that are named and not among the manifests.
+    /// Reports channels that are named and are not among the manifests.
     pub(super) fn check_references(&mut self) {
         let mut found = Vec::new();
         for (at, plan) in &self.plans {
@@ -104,8 +104,8 @@ impl ManifestSet {
         }
     }
 
-    /// Schedules that need the same person or thing at the same time, in two years from `now` on, or name a resource that
-    /// they may not book.
+    /// Reports schedules that need the same person or resource at the same time, in the two years from `now` on, or
+    /// that name a resource that they may not book.
     pub(super) fn check_clashes(&mut self, now: Timestamp) {
         let conflicts = Conflicts::new(calendar::HORIZON, now);
         for resource in std::mem::take(&mut self.resources) {
@@ -113,7 +113,7 @@ impl ManifestSet {
         }
         let mut schedules = Vec::new();
         for (at, mut valid) in std::mem::take(&mut self.schedules) {
-            // Its owner's manifests may be elsewhere.
+            // The manifests of the resource's owner may be elsewhere.
             let elsewhere: Vec<ResourceRef> = valid.shared.difference(&self.declared).cloned().collect();
             valid.shared.retain(|reference| self.declared.contains(reference));
             for ResourceRef { namespace, name } in elsewhere {

@@ -16,22 +16,22 @@ use crate::schema_check::{self, CheckedSpec};
 use crate::validate::{self, Faults, Invalid, ValidResource, ValidSchedule};
 
 const VERSION: &str = "v1alpha1";
-/// More manifests than are ever linted.
+/// An upper bound of the number of manifests.
 const LAST: i64 = 10_000_000;
 
-/// One Schedule alone, with the identity that the API server would give it; what it clashes with is not looked at.
+/// Checks one Schedule alone, with an identity as the API server would give it. Clashes are not looked at.
 pub fn schedule(at: usize, manifest: &Value) -> Result<ValidSchedule, Invalid> {
     checked(at, manifest, validate::schedule)
 }
 
-/// One BookableResource alone, likewise.
+/// Checks one BookableResource alone, in the same way.
 pub fn resource(at: usize, manifest: &Value) -> Result<ValidResource, Invalid> {
     checked(at, manifest, validate::resource)
 }
 
 static SCHEMAS: LazyLock<Vec<crds::Definition>> = LazyLock::new(|| crds::definitions().into());
 
-/// Reads and validates one object, with an identity that the API server would give it.
+/// Reads and validates one object, with an identity as the API server would give it.
 pub(super) fn checked<K, V>(
     at: usize,
     manifest: &Value,
@@ -89,7 +89,7 @@ where
     faults.end(checked)
 }
 
-/// With the identity that the API server would give it.
+/// Gives the object an identity, as the API server would.
 fn identified<K: Resource<DynamicType = ()>>(at: usize, mut object: K) -> K {
     let kind = K::kind(&());
     let meta = object.meta_mut();
@@ -98,7 +98,7 @@ fn identified<K: Resource<DynamicType = ()>>(at: usize, mut object: K) -> K {
     if meta.uid.as_deref().is_none_or(|uid| uid.parse::<Uuid>().is_err()) {
         meta.uid = Some(Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes()).to_string());
     }
-    // Which of two clashing schedules is older is told by when they were created; what is in no cluster yet comes after, in
+    // Of two clashing schedules the older one keeps the slot. Objects that are in no cluster yet count as younger, in
     // the manifests' order.
     let later = || Timestamp::MAX.checked_sub(SignedDuration::from_secs(LAST - at as i64));
     meta.creation_timestamp.get_or_insert_with(|| Time(later().unwrap_or(Timestamp::MAX)));

@@ -22,7 +22,7 @@ pub use self::manifest::{resource, schedule};
 pub enum Level {
     /// The object would not work.
     Error,
-    /// The object would wait for something, or is not what was meant.
+    /// The object would wait for something, or is not what was probably meant.
     Warning,
 }
 
@@ -37,7 +37,7 @@ pub struct Finding {
     pub level: Level,
     /// From [`crate::conditions::reasons`].
     pub reason: &'static str,
-    /// The place, and what is allowed.
+    /// The field, and what is allowed.
     pub message: String,
 }
 
@@ -50,16 +50,16 @@ pub fn is_ours(manifest: &Value) -> bool {
     version.split_once('/').is_some_and(|(group, _)| group == GROUP)
 }
 
-/// What there is to say of manifests.
+/// The result of linting.
 #[derive(Debug, Default)]
 pub struct Linted {
-    /// What is wrong, in the manifests' order.
+    /// The findings, in the manifests' order.
     pub findings: Vec<Finding>,
-    /// The plans of those that are right, with the index of the manifest.
+    /// The plans of the valid manifests, with the index of the manifest.
     pub plans: Vec<(usize, Plan)>,
 }
 
-/// Lints manifests. Those that are not ours ([`is_ours`]) are passed over.
+/// Lints manifests. Those of other kinds ([`is_ours`]) are skipped.
 pub fn lint(manifests: &[Value], now: Timestamp) -> Linted {
     let mut set = ManifestSet::default();
     for (at, manifest) in manifests.iter().enumerate().filter(|(_, manifest)| is_ours(manifest)) {

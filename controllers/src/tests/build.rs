@@ -1,4 +1,4 @@
-//! What is built: golden manifests, names, and that no text of a user reaches a command line.
+//! The built children: golden manifests, names, and that no user's text reaches a command line.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! `docs/reasons.md` has every word that the operator gives, and none that nobody gives.
+//! `docs/reasons.md` has every reason that the operator gives, and no other.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

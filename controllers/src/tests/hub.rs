@@ -1,4 +1,4 @@
-//! The operator's side of the hub, before a mock of it.
+//! The operator's side of the hub, against a mock of the hub.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! Tests of the controllers: what is built, what is shown, and named scenarios before a mock of the API server.
+//! Tests of the controllers: built children, statuses, and named scenarios against a mock of the API server.
 
 mod admission;
 mod build;

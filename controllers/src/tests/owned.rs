@@ -1,4 +1,5 @@
-//! Others' objects are left alone, whatever their names and labels; our own are taken on, whoever of us made them.
+//! Other people's objects are not changed, whatever their names and labels. Our own are taken over, whichever release
+//! made them.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Named scenarios, each a few reconciles before a mock of API server and hub.
+//! Named scenarios: each is a few reconciles against a mock of API server and hub.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Rooms that one namespace lends to others, before a mock of the API server and at admission.
+//! Rooms that one namespace lends to others, against a mock of the API server and in admission.
 
 use std::sync::Arc;
 use std::time::Duration;

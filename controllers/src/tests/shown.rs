@@ -1,4 +1,4 @@
-//! What objects show, as kstatus reads it, and that one bad object does not hide the others.
+//! Statuses of objects, as kstatus reads them; one bad object does not hide the others.
 
 use std::sync::{Arc, Mutex};
 

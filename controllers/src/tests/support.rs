@@ -1,4 +1,4 @@
-//! A mock of API server and hub that records what is asked of it, and objects to begin with.
+//! A mock of API server and hub that records the requests, and objects to begin with.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

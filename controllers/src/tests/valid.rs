@@ -1,4 +1,4 @@
-//! What validation refuses, in words.
+//! What validation refuses, and the messages.
 
 use serde_json::{Value, json};
 

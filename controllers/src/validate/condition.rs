@@ -1,6 +1,6 @@
-//! An `AlertRule`'s condition, and what goes with it.
+//! An `AlertRule`'s condition, and the fields that depend on it.
 //!
-//! Never: a condition that the alert engine would read otherwise than it is written.
+//! The alert engine reads every accepted condition as it is written.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +34,7 @@ pub(super) fn condition(
     .unwrap_or_else(|| Err(Invalid::spec(format!("condition: type {:?} lacks its member", wire.type_))))
 }
 
-/// The member named like the type is there, and no other.
+/// Checks that the member named like the type is present, and no other.
 fn members(wire: &wire::Condition) -> Result<(), Invalid> {
     let members = [
         (Type::Frequency, "frequency", wire.frequency.is_some()),
@@ -227,7 +227,7 @@ fn percentage(place: &str, text: &str) -> Result<i64, Invalid> {
     })
 }
 
-/// When an alert of the rule is over.
+/// When an alert of the rule is resolved.
 pub(super) fn resolve(spec: &AlertRuleSpec) -> Result<Option<Resolve>, Invalid> {
     let Some(wire) = &spec.resolve else { return Ok(None) };
     let mut faults = Faults::default();
@@ -237,7 +237,7 @@ pub(super) fn resolve(spec: &AlertRuleSpec) -> Result<Option<Resolve>, Invalid> 
     faults.end((|| Some(Some(Resolve { after: after?, notify: wire.notify, below: below? })))())
 }
 
-/// Hysteresis, in the measure of the condition, and not beyond the bound at which it fires.
+/// Hysteresis, in the unit of the condition, and not beyond the bound at which it fires.
 fn below(condition: &wire::Condition, text: &str) -> Result<i64, Invalid> {
     let count = || {
         text.parse::<i64>().ok().filter(|number| *number >= 0).ok_or_else(|| {
@@ -263,7 +263,7 @@ fn below(condition: &wire::Condition, text: &str) -> Result<i64, Invalid> {
     Ok(below)
 }
 
-/// How the rule's alerts behave beyond that.
+/// The other settings of the rule's alerts.
 pub(super) fn policy(spec: &AlertRuleSpec) -> Result<AlertPolicy, Invalid> {
     let mut faults = Faults::default();
     let hold = faults.take(duration_or("for", spec.for_.as_ref(), (SECOND, Millis(0), DAY)));
@@ -292,7 +292,7 @@ pub(super) fn policy(spec: &AlertRuleSpec) -> Result<AlertPolicy, Invalid> {
     }))
 }
 
-/// How many times longer each repeat waits, in thousandths.
+/// By what factor each repeat waits longer, in thousandths.
 fn repeat_factor(spec: &AlertRuleSpec) -> Result<i64, Invalid> {
     let Some(text) = &spec.repeat_factor else { return Ok(1_000) };
     let factor = thousandths("repeatFactor", text)?;

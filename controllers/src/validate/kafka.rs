@@ -1,4 +1,4 @@
-//! What reaches a Kafka cluster, the same for sources and channels: brokers, topics, TLS and login.
+//! How a Kafka cluster is reached, the same for sources and channels: brokers, topics, TLS and login.
 
 use crds::kafka::{self as wire, KafkaSasl, KafkaTls};
 use domain::{
@@ -8,7 +8,7 @@ use domain::{
 use super::references::{ca_bundle, file, secret_at};
 use super::{Faults, Invalid};
 
-/// TLS and login, checked; `place` is where they are written.
+/// Checks TLS and login; `place` is the field that has them.
 pub(super) fn security(
     place: &str,
     wire_tls: Option<&KafkaTls>,
@@ -29,14 +29,15 @@ pub(super) fn security(
     faults.end(tls.zip(sasl).map(|(tls, sasl)| KafkaSecurity { tls, sasl }))
 }
 
-/// The files that they refer to, as far as they are written well.
+/// The files that they refer to, except invalid references.
 pub(super) fn files(wire_tls: Option<&KafkaTls>, wire_sasl: Option<&KafkaSasl>) -> Vec<FileRef> {
     let tls = wire_tls.and_then(|wire| tls(wire).ok());
     let sasl = wire_sasl.and_then(|wire| sasl(wire).ok());
     KafkaSecurity { tls, sasl }.files().into_iter().cloned().collect()
 }
 
-/// `host:port` each, sorted, each once; none at an address that no worker may connect to.
+/// Checks brokers, each `host:port`; returns them sorted, each once. An address to which no worker may connect is
+/// refused.
 pub(super) fn servers(place: &str, servers: &[String]) -> Result<Vec<String>, Invalid> {
     let mut faults = Faults::default();
     let good = |server: &String| {

@@ -1,7 +1,8 @@
-//! Validation: from what a user wrote to a plan that cannot be wrong, or to the place and reason why not.
+//! Validation: turns what a user wrote into a plan that cannot be wrong, or into the places and reasons why it is
+//! invalid.
 //!
-//! Pure: needs no cluster and no clock. What the schema refuses already is refused here again, since an object may be older
-//! than the schema. Never: a value of a Secret.
+//! It is pure: it needs no cluster and no clock. What the schema refuses is refused here again, since an object may be
+//! older than the schema. It reads no Secret.
 
 mod channel;
 mod condition;
@@ -39,7 +40,7 @@ pub struct Invalid {
     pub others: Vec<Self>,
 }
 
-/// The most faults that are told of one object.
+/// The most faults that are reported for one object.
 const MAX_FAULTS: usize = 20;
 
 impl Invalid {
@@ -47,7 +48,7 @@ impl Invalid {
         Self { reason, message: message.into(), others: Vec::new() }
     }
 
-    /// It and the others, each alone.
+    /// This fault and the others, as separate values.
     pub fn all(self) -> Vec<Self> {
         let others = self.others.into_iter().flat_map(Self::all);
         let mut all = vec![Self::new(self.reason, self.message)];
@@ -55,7 +56,7 @@ impl Invalid {
         all
     }
 
-    /// All in one text: the others with their reasons, where these are not the first's.
+    /// All faults in one text; a fault has its reason in front if it differs from the first's.
     pub fn full_message(&self) -> String {
         let mut told = self.message.clone();
         for other in &self.others {
@@ -73,7 +74,7 @@ impl Invalid {
         Self::new(reasons::INVALID_SPEC, message)
     }
 
-    /// The same with what is said, and what else is wrong, put below a place.
+    /// The same faults with `place` in front of each message.
     fn below(self, place: &str) -> Self {
         Self {
             message: format!("{place}{}", self.message),
@@ -83,22 +84,22 @@ impl Invalid {
     }
 }
 
-/// Gathers what is wrong with an object, so that all of it is told at once.
+/// Collects what is wrong with an object, so that all faults are reported together.
 #[derive(Debug, Default)]
 pub(crate) struct Faults(Vec<Invalid>);
 
 impl Faults {
-    /// What was checked; none when it is wrong.
+    /// The checked value; if it is wrong, keeps the fault and returns `None`.
     pub(crate) fn take<T>(&mut self, checked: Result<T, Invalid>) -> Option<T> {
         checked.map_err(|invalid| self.0.extend(invalid.all())).ok()
     }
 
-    /// A fault.
+    /// Adds a fault.
     pub(crate) fn add(&mut self, invalid: Invalid) {
         self.0.extend(invalid.all());
     }
 
-    /// All that was checked, if nothing is wrong.
+    /// The checked value if there was no fault, otherwise all faults.
     pub(crate) fn end<T>(mut self, checked: Option<T>) -> Result<T, Invalid> {
         if self.0.len() > MAX_FAULTS {
             let more = self.0.len() - MAX_FAULTS;
@@ -116,7 +117,7 @@ impl Faults {
     }
 }
 
-/// What names an object, checked.
+/// The identity of an object, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// Its namespace.
@@ -132,7 +133,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Of an object that the API server stored.
+    /// The identity in the metadata of a stored object.
     pub fn from_metadata(meta: &ObjectMeta) -> Result<Self, Invalid> {
         let missing = |what: &str| Invalid::spec(format!("metadata.{what} is missing"));
         let uid = meta.uid.as_deref().ok_or_else(|| missing("uid"))?;
@@ -158,7 +159,7 @@ impl Identity {
     }
 }
 
-/// Runs a check that meets whatever a user may write. A panic in it is our bug, and stays this one object's trouble.
+/// Runs a check of what a user wrote. A panic in it is our bug and must affect this object alone.
 pub fn guarded<T>(check: impl FnOnce() -> Result<T, Invalid>) -> Result<T, Invalid> {
     catch_unwind(AssertUnwindSafe(check)).unwrap_or_else(|_| {
         Err(Invalid::new(
@@ -182,7 +183,7 @@ fn duration(
     Ok(millis)
 }
 
-/// The same, or a default where it is absent.
+/// The same, with a default if it is absent.
 fn duration_or(
     place: &str,
     text: Option<&crds::common::Duration>,
@@ -191,29 +192,29 @@ fn duration_or(
     text.map_or(Ok(default), |text| duration(place, text, least, most))
 }
 
-/// What workers may connect to, as this cluster's administrator set it.
+/// Where workers may connect to, as this cluster's administrator set it.
 static WORKERS: OnceLock<Guard> = OnceLock::new();
 
-/// Says what workers may connect to, once, before the first object is validated. Where it is not said, as in a command
-/// line without a cluster, it is what they may by default.
+/// Sets where workers may connect to, once, before the first object is validated. If it is not set, as in a command
+/// line without a cluster, the defaults count.
 pub fn workers_connect_by(guard: Guard) {
     let _ = WORKERS.set(guard);
 }
 
-/// Refuses the host of a URL, `host:port`, or a host alone, that no worker may connect to. A name is judged where it is
-/// resolved.
+/// Refuses a URL, a `host:port` or a host to which no worker may connect. A name is judged where it is resolved, in the
+/// worker.
 fn reachable(place: &str, url: &str) -> Result<(), Invalid> {
     reachable_by(WORKERS.get().copied().unwrap_or(Guard::new(false)), place, url)
 }
 
 fn reachable_by(guard: Guard, place: &str, url: &str) -> Result<(), Invalid> {
     let host = url.split_once("://").map_or(url, |(_, rest)| rest);
-    // A URL's reader takes a backslash for a slash (WHATWG).
+    // URL parsers take a backslash for a slash (WHATWG).
     let host = host.split(['/', '\\', '?', '#']).next().unwrap_or_default();
     let host = host.rsplit('@').next().unwrap_or_default();
     let host = match host.split_once(']') {
         Some((inside, _)) => inside.trim_start_matches('['),
-        // Several colons: an address of IPv6 that stands alone.
+        // Several colons: an IPv6 address without a port.
         None if host.matches(':').count() > 1 => host,
         None => host.split(':').next().unwrap_or_default(),
     };
@@ -224,7 +225,8 @@ fn reachable_by(guard: Guard, place: &str, url: &str) -> Result<(), Invalid> {
     } else if let Err(denied) = guard.check_host(host) {
         Some(denied.to_string())
     } else {
-        // Readers of URLs make other characters of these (percent-encoding, full-width digits), so what is meant can't be judged.
+        // URL parsers turn these into other characters (percent-encoding, full-width digits), so the host can't be
+        // judged.
         let is_plain = |it: char| it.is_ascii_alphanumeric() || matches!(it, '-' | '.' | '_' | ':');
         let zone = host.split('%').next().filter(|before| before.contains(':')).unwrap_or(host);
         (!zone.chars().all(is_plain)).then(|| {
@@ -242,7 +244,7 @@ const DAY: Millis = Millis::from_secs(86_400);
 const WEEK: Millis = Millis::from_secs(7 * 86_400);
 const MONTH: Millis = Millis::from_secs(30 * 86_400);
 
-/// Checks a template that may speak of these names, and says all that is wrong.
+/// Checks a template that may use these names; reports all faults.
 fn text(place: &str, text: &str, names: &Names) -> Result<(), Invalid> {
     let mut faults = Faults::default();
     for error in names.check(text) {
@@ -251,7 +253,7 @@ fn text(place: &str, text: &str, names: &Names) -> Result<(), Invalid> {
     faults.end(Some(()))
 }
 
-/// Checks a CEL expression, and says all that is wrong.
+/// Checks a CEL expression; reports all faults.
 fn expression(place: &str, text: &str) -> Result<(), Invalid> {
     let mut faults = Faults::default();
     for error in alerting::matching::Matcher::check(text) {

@@ -1,4 +1,4 @@
-//! References to Secrets and `ConfigMaps`: each becomes a path in the worker's pod, which can't leave its folder.
+//! References to Secrets and `ConfigMaps`. Each becomes a path in the worker's pod, which must not leave its folder.
 
 use crds::common::{CaBundle, SecretKeyRef};
 use domain::{FileKind, FileRef};
@@ -9,12 +9,12 @@ pub(super) fn secret(reference: &SecretKeyRef) -> Result<FileRef, Invalid> {
     file(FileKind::Secret, &reference.name, &reference.key)
 }
 
-/// The same, and says where it stands.
+/// The same, with its place in front of a fault.
 pub(super) fn secret_at(place: &str, reference: &SecretKeyRef) -> Result<FileRef, Invalid> {
     secret(reference).map_err(|invalid| invalid.below(&format!("{place}.")))
 }
 
-/// A reference becomes a path in the worker's pod: neither part may leave its folder.
+/// Checks that neither name nor key can leave the folder of the path that they become.
 pub(super) fn file(kind: FileKind, name: &str, key: &str) -> Result<FileRef, Invalid> {
     let plain = |text: &str, more: &[u8]| {
         (1..=253).contains(&text.len())

@@ -1,4 +1,4 @@
-//! `BookableResource` → how many may have it at once, and whose schedules.
+//! `BookableResource` → how many schedules may have it at once, and of which namespaces.
 
 use std::collections::BTreeSet;
 
@@ -19,12 +19,12 @@ pub struct ValidResource {
 }
 
 impl ValidResource {
-    /// Whether schedules of a namespace may book it.
+    /// Whether the schedules of a namespace may book it.
     pub fn serves(&self, namespace: &str) -> bool {
         self.with_all || namespace == self.reference.namespace || self.with.contains(namespace)
     }
 
-    /// As schedules need it.
+    /// The resource as schedules need it.
     pub fn need(&self) -> Need {
         Need::from(&self.reference)
     }

@@ -14,7 +14,7 @@ use super::kafka::{self, topic};
 use super::{Faults, HOUR, Identity, Invalid, SECOND, WEEK, condition, duration, duration_or, text};
 use crate::conditions::reasons;
 
-/// Validates a rule; all that is wrong is told.
+/// Validates a rule; reports all faults.
 pub fn rule(object: &AlertRule) -> Result<Plan, Invalid> {
     let identity = Identity::from_metadata(&object.metadata)?;
     let spec = &object.spec;
@@ -82,7 +82,7 @@ fn grouped(group_by: &BTreeMap<String, String>) -> Result<(), Invalid> {
     faults.end(Some(()))
 }
 
-/// In place of a condition that is wrong: one whose messages have all that there is.
+/// Stands for a condition that is wrong: its messages have all names, so the templates can still be checked.
 const WITH_ALL_NAMES: domain::Condition = domain::Condition::Spike {
     ratio: 2_000,
     window: SECOND,
@@ -90,7 +90,7 @@ const WITH_ALL_NAMES: domain::Condition = domain::Condition::Spike {
     direction: domain::SpikeDirection::Up,
 };
 
-/// Its texts speak of what its messages have.
+/// Checks that its texts use only the names that its messages have.
 fn texts(spec: &wire::AlertRuleSpec, condition: &domain::Condition, faults: &mut Faults) {
     let of = RuleFields { group_by: &spec.group_by, top_values: &spec.top_values, condition };
     let names = Names::for_rule(of);
@@ -98,7 +98,7 @@ fn texts(spec: &wire::AlertRuleSpec, condition: &domain::Condition, faults: &mut
     faults.take(text("summary", spec.summary.as_deref().unwrap_or_default(), &names));
 }
 
-/// The source that a rule reads, whatever else is wrong with the rule.
+/// The source that a rule reads, even if the rule is invalid otherwise.
 pub fn source_of(object: &AlertRule) -> Result<Source, Invalid> {
     let wire = &object.spec.source.kafka;
     let mut faults = Faults::default();
@@ -169,7 +169,7 @@ fn event_time(wire: &wire::EventTime) -> Result<EventTime, Invalid> {
     Ok(event_time)
 }
 
-/// A dead letter that were read again could become another one.
+/// Reading one's own dead-letter topic would loop.
 fn dead_letter_topic(kafka: &wire::KafkaSource) -> Result<Option<String>, Invalid> {
     let place = "source.kafka.deadLetterTopic";
     let name = kafka.dead_letter_topic.as_ref().map(|name| topic(place, name)).transpose()?;

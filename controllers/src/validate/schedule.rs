@@ -31,22 +31,22 @@ pub struct ValidSchedule {
     pub plan: Plan,
     /// When it is.
     pub recurrence: Arc<Recurrence>,
-    /// What to say before it.
+    /// Its reminders.
     pub reminders: Vec<Reminder>,
     /// What to do when it clashes.
     pub policy: wire::ConflictPolicy,
-    /// Who and what of its namespace it needs: participants by address or else name, and resources. Nothing, when it leaves
-    /// them free.
+    /// The participants (by address, or else by name) and resources of its own namespace that it needs. Empty if it
+    /// leaves them free.
     pub needs: Vec<Need>,
-    /// What it asks for of other namespaces. Whether it may have it is not known here.
+    /// The resources of other namespaces that it asks for. Whether it may have them is not known here.
     pub shared: BTreeSet<ResourceRef>,
     /// Time before and after each occurrence in which nothing else may be under way.
     pub buffers: (Duration, Duration),
-    /// What it asks for: other times, and whose hours count.
+    /// The suggestions that it asks for, if any.
     pub suggest: Option<Suggest>,
 }
 
-/// A question for other times.
+/// A request for other times.
 #[derive(Debug, Clone)]
 pub struct Suggest {
     /// Where to look.
@@ -55,10 +55,10 @@ pub struct Suggest {
     pub people: BTreeMap<Need, WorkingHours>,
 }
 
-/// Somebody or something of a namespace that serves so many at a time.
+/// A person or resource of a namespace, which serves a limited number at a time.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Need {
-    /// The namespace that it belongs to: the same name in another is something else.
+    /// The namespace that it belongs to. The same name in another namespace is somebody or something else.
     pub namespace: String,
     /// Who or what.
     pub what: What,
@@ -76,7 +76,7 @@ pub enum What {
 }
 
 impl Need {
-    /// As a schedule of `namespace` names it.
+    /// Its name for readers in `namespace`.
     pub fn seen_from(&self, namespace: &str) -> String {
         let (What::Address(name) | What::Person(name) | What::Resource(name)) = &self.what;
         if self.namespace == namespace { name.clone() } else { format!("{}/{name}", self.namespace) }
@@ -89,7 +89,7 @@ impl From<&ResourceRef> for Need {
     }
 }
 
-/// Validates a schedule; all that is wrong is told.
+/// Validates a schedule; reports all faults.
 pub fn schedule(object: &Schedule) -> Result<ValidSchedule, Invalid> {
     let identity = Identity::from_metadata(&object.metadata)?;
     let spec = &object.spec;
@@ -102,7 +102,7 @@ pub fn schedule(object: &Schedule) -> Result<ValidSchedule, Invalid> {
     if let Some(summary) = &spec.summary {
         faults.take(super::text("summary", summary, &Names::for_schedule()));
     }
-    // Their zones are told to the worker too, so they are looked at whether times are asked for or not.
+    // The worker gets their time zones too, so they are checked even if no suggestions are asked for.
     let people = match people(spec, &identity.namespace) {
         Ok(people) => people,
         Err(invalid) => {
@@ -144,10 +144,10 @@ pub fn schedule(object: &Schedule) -> Result<ValidSchedule, Invalid> {
     faults.end(valid)
 }
 
-/// When it is; none when that is wrong.
+/// Its recurrence; `None` if that is wrong.
 fn when(spec: &wire::ScheduleSpec, faults: &mut Faults) -> Option<(RecurrenceSpec, Recurrence)> {
     let length = faults.take(length(spec));
-    // What is said of the rest does not depend on how long it lasts.
+    // The other faults do not depend on the duration.
     let likely = if spec.all_day.unwrap_or(false) || is_date(&spec.start) { DAY } else { HOUR };
     let text = text(spec, length.unwrap_or(likely), faults);
     let recurrence = Recurrence::checked(&text);
@@ -169,7 +169,7 @@ fn is_date(text: &str) -> bool {
     text.len() == 10 && !text.contains('T')
 }
 
-/// What a recurrence's error is about, in words of what to write.
+/// Describes a recurrence's error by the field to change.
 fn unread(problem: &SpecProblem, text: &RecurrenceSpec, spec: &wire::ScheduleSpec) -> Invalid {
     let rules = spec.recurrence.as_ref().map_or(0, |it| it.rrules.len());
     let place = match problem.rule {
@@ -189,7 +189,7 @@ fn unread(problem: &SpecProblem, text: &RecurrenceSpec, spec: &wire::ScheduleSpe
         | RecurrenceError::OverridesTooCostly) => format!("{place}.{error}"),
         RecurrenceError::NeverHappens => format!("{place}: {}", problem.error),
         error => match (error.to_string(), problem.rule) {
-            // Whose text it is has been said.
+            // The field is named already.
             (told, Some(_)) => format!("{place}{}", told.strip_prefix("rrule").unwrap_or(&told)),
             (told, None) => told,
         },
@@ -207,7 +207,7 @@ fn with_seconds(text: &str) -> String {
     if is_bare { format!("{text}:00") } else { text.to_owned() }
 }
 
-/// Its reminders; none when one is wrong.
+/// Its reminders; `None` if one is wrong.
 fn told(
     spec: &wire::ScheduleSpec,
     delay_minutes: u16,
@@ -235,7 +235,7 @@ fn told(
     (plans.len() == spec.reminders.len()).then_some((reminders, plans))
 }
 
-/// What it says of itself for people.
+/// What it tells people about itself.
 fn about(spec: &wire::ScheduleSpec) -> Result<About, Invalid> {
     if let Some(url) = &spec.url {
         let scheme = url.split_once(':').filter(|(scheme, rest)| !scheme.is_empty() && !rest.is_empty());
@@ -254,7 +254,7 @@ fn about(spec: &wire::ScheduleSpec) -> Result<About, Invalid> {
     })
 }
 
-/// The recurrence as the calendar reads it, here and in the worker, without what is wrong by itself.
+/// The recurrence as the calendar reads it, here and in the worker, without the parts that are wrong by themselves.
 fn text(spec: &wire::ScheduleSpec, length: Millis, faults: &mut Faults) -> RecurrenceSpec {
     let default = wire::Recurrence::default();
     let wire = spec.recurrence.as_ref().unwrap_or(&default);
@@ -272,7 +272,7 @@ fn text(spec: &wire::ScheduleSpec, length: Millis, faults: &mut Faults) -> Recur
         except_rules,
         dates: times(&wire.dates),
         except_dates: times(&wire.except_dates),
-        // Places in the list are told, so a part of it is none.
+        // Messages have indexes into the list, so a shortened list would be wrong.
         overrides: if overrides.len() == wire.overrides.len() { overrides } else { Vec::new() },
         dst: Dst {
             gap: match dst.gap {
@@ -289,7 +289,7 @@ fn text(spec: &wire::ScheduleSpec, length: Millis, faults: &mut Faults) -> Recur
     }
 }
 
-/// The first rule, the others, and those whose times are left out.
+/// The first rule, the other rules, and the rules whose times are left out.
 fn rules(wire: &wire::Recurrence, faults: &mut Faults) -> (Option<String>, Vec<String>, Vec<String>) {
     let mut bounded = |list: &str, rules: &[String]| {
         if rules.len() <= MAX_RULES {
@@ -389,7 +389,7 @@ fn reminder_time(place: &str, wire: &wire::Reminder) -> Result<Reminder, Invalid
     }
 }
 
-/// Whose zone is another than the schedule's.
+/// Participants whose time zone differs from the schedule's.
 fn zones(spec: &wire::ScheduleSpec) -> BTreeMap<String, String> {
     let zone = |person: &wire::Participant| {
         let zone = person.working_hours.as_ref()?.time_zone.clone()?;
@@ -398,7 +398,7 @@ fn zones(spec: &wire::ScheduleSpec) -> BTreeMap<String, String> {
     spec.participants.iter().filter_map(zone).collect()
 }
 
-/// A time of its own within the jitter.
+/// The schedule's own delay within the jitter.
 fn delay(jitter: Option<&crds::common::Duration>, uid: Uuid) -> Result<u16, Invalid> {
     let most = duration_or("jitter", jitter, (Millis(0), Millis(0), HOUR))?.0 / 60_000;
     let spread = Digest::of(&uid.to_string());
@@ -472,7 +472,7 @@ fn suggest(wire: &wire::Suggest, people: BTreeMap<Need, WorkingHours>) -> Result
     faults.end(search.map(|search| Suggest { search, people }))
 }
 
-/// When each participant works.
+/// The working hours of each participant.
 pub fn people(spec: &wire::ScheduleSpec, namespace: &str) -> Result<BTreeMap<Need, WorkingHours>, Invalid> {
     let (mut people, mut faults) = (BTreeMap::new(), Faults::default());
     for (at, participant) in spec.participants.iter().enumerate() {
@@ -500,7 +500,7 @@ fn hours(wire: Option<&wire::WorkingHours>, zone: &str) -> Result<WorkingHours, 
         None => Weekday::Monday.cycle_forward().take(5).collect(),
     };
     let own = wire.and_then(|wire| wire.time_zone.as_deref());
-    // Without one of its own it is the schedule's, of which the schedule's own check tells.
+    // Without a zone of its own it has the schedule's, which has its own check.
     let zone = own.or_else(|| calendar::find_zone(zone).map(|_| zone)).unwrap_or("UTC");
     let midnight = Time::midnight();
     let hours = WorkingHours::new(zone, &days, from.unwrap_or(midnight), to.unwrap_or(midnight));

@@ -16,22 +16,22 @@ use templates::names::Names;
 use super::references::{ca_bundle, secret};
 use super::{DAY, Faults, HOUR, Identity, Invalid, MONTH, SECOND, duration_or};
 
-/// What is checked of the member that says of a receiver.
+/// The checks of the member that describes a receiver.
 trait Receiver {
     /// Where messages go.
     fn target(&self) -> Result<Target, Invalid>;
 
-    /// All that it reads from Secrets.
+    /// All its references to Secrets.
     fn secrets(&self) -> Vec<&SecretKeyRef> {
         Vec::new()
     }
 
-    /// The files that it refers to, as far as they are written well.
+    /// The files that it refers to, except invalid references.
     fn files(&self) -> Vec<FileRef> {
         self.secrets().into_iter().filter_map(|reference| secret(reference).ok()).collect()
     }
 
-    /// What it sends in place of a form of ours.
+    /// The user's own body, if it has one instead of our formats.
     fn payload(&self) -> Result<Option<PayloadText>, Invalid> {
         Ok(None)
     }
@@ -82,7 +82,7 @@ fn zone(name: &str) -> Result<String, Invalid> {
     }
 }
 
-/// The files that a channel refers to, whatever else is wrong with it: its last valid plan may still need them.
+/// The files that a channel refers to, even if it is invalid: its last valid plan may still need them.
 pub fn files_of(object: &NotificationChannel) -> Vec<FileRef> {
     let spec = &object.spec;
     let ca = spec.tls.as_ref().and_then(|tls| tls.ca_bundle.as_ref()).and_then(|it| ca_bundle(it).ok());

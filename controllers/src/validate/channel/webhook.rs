@@ -1,6 +1,6 @@
 //! `spec.webhook` → [`WebhookPlan`].
 //!
-//! Never: a header that would change what the request is, or one that shows a credential to whoever reads the object.
+//! No header may change how the request is read, or show a credential to those who can read the object.
 
 use crds::channel as wire;
 use crds::common::SecretKeyRef;
@@ -21,12 +21,12 @@ const MAX_HEADERS: usize = 16;
 const MAX_NAME: usize = 64;
 const MAX_VALUE: usize = 1_024;
 
-/// Headers that the request has anyway.
+/// Headers that Belfry sets.
 const OURS: [&str; 4] = ["content-type", "idempotency-key", "user-agent", "x-belfry-notification"];
-/// Beginnings of such.
+/// Prefixes of such headers.
 const OURS_BEGIN: [&str; 2] = ["webhook-", "ce-"];
-/// Headers of the connection and of the message's framing (RFC 9110, 7.6.1 and 8.4 to 8.6; RFC 9112): another value would
-/// make another request of it.
+/// Headers of the connection and of the message's framing (RFC 9110, 7.6.1 and 8.4 to 8.6; RFC 9112). Other values
+/// would make it another request.
 const HTTPS_OWN: [&str; 14] = [
     "connection",
     "content-encoding",
@@ -133,7 +133,7 @@ fn auth(wire: &wire::Webhook) -> Result<Option<WebhookAuth>, Invalid> {
     }
 }
 
-/// The template of a body of one's own.
+/// Checks the user's own body.
 fn payload(body: &wire::WebhookBody) -> Result<PayloadText, Invalid> {
     let mut faults = Faults::default();
     let content_type = faults.take(content_type(body));
@@ -198,7 +198,7 @@ fn header(
     Ok(WebhookHeader { name, value })
 }
 
-/// Why nobody may set this header.
+/// Why this header may not be set, if so.
 fn refused(name: &str) -> Option<&'static str> {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+.^_`|~-".contains(&byte);
     if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(is_token) {
