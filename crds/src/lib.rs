@@ -32,5 +32,5 @@ pub use schedule::Schedule;
 pub const GROUP: &str = "belfry.dev";
 /// A channel's annotation: any value sends one test message, once per value.
 pub const SEND_TEST: &str = "belfry.dev/send-test";
-/// A channel's annotation: `all@<anything>` or `<delivery id>@<anything>` sends dead letters again, once per value.
+/// A channel's annotation: `all@<anything>` or `<delivery id>@<anything>` sends dead deliveries again, once per value.
 pub const RESEND: &str = "belfry.dev/resend";

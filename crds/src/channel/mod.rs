@@ -367,7 +367,7 @@ pub struct TestResult {
     pub result: String,
 }
 
-/// What came of sending dead letters again.
+/// The result of sending dead deliveries again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ResendResult {
