@@ -208,8 +208,8 @@ impl Default for AlertPolicy {
 }
 
 impl RulePlan {
-    /// The hash of what decides the rule's counts and states. Another hash starts anew.
-    pub fn state(&self) -> Digest {
+    /// The hash of what decides the rule's counts and episodes. A rule whose hash changes starts anew.
+    pub fn counting_hash(&self) -> Digest {
         Digest::of(&(&self.matches, &self.group_by, &self.condition, &self.source.reading))
     }
 }

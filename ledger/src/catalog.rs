@@ -23,7 +23,7 @@ pub(crate) struct Object {
     pub(crate) absent: Option<i64>,
     /// About how many bytes its plan takes.
     pub(crate) weight: usize,
-    /// A rule's [`RulePlan::state`].
+    /// A rule's [`RulePlan::counting_hash`].
     pub(crate) state: Option<Digest>,
     /// The key of a rule's source.
     pub(crate) source: Option<Digest>,
@@ -32,7 +32,7 @@ pub(crate) struct Object {
 impl Object {
     pub(crate) fn new(plan: Plan, row: i64, resumed: Option<i64>, absent: Option<i64>) -> Self {
         let (state, source) = match &plan.body {
-            PlanBody::AlertRule(rule) => (Some(rule.state()), Some(rule.source.key())),
+            PlanBody::AlertRule(rule) => (Some(rule.counting_hash()), Some(rule.source.key())),
             _ => (None, None),
         };
         let weight = 512 + serde_json::to_vec(&plan).map_or(0, |json| json.len());

@@ -326,7 +326,7 @@ pub(crate) fn matched(rule: &Plan, revision: Digest, offset: i64) -> Commit {
         since_ms: None,
         dead_letters: vec![],
     };
-    Commit { revision, rules: BTreeMap::from([(rule.uid, body.state())]), survey: None, entries: vec![entry] }
+    Commit { revision, rules: BTreeMap::from([(rule.uid, body.counting_hash())]), survey: None, entries: vec![entry] }
 }
 
 // ---- logs ----
