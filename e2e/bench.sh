@@ -1,5 +1,5 @@
 #!/bin/bash
-# Prints the figures of docs/benchmarks.md from release builds on the test bed.
+# Measures the figures of docs/benchmarks.md with release builds, on the test bed, and prints them.
 # usage: bench.sh [engine|calendar|conflicts|admission|size|latency|dispatch|consume]
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -28,7 +28,7 @@ fi
 if [ "${1:-admission}" = admission ]; then
   say "admission with 10,000 Schedules, in one process"
   cargo run --locked --quiet --release -p belfry-controllers --example admission
-  # Alone it goes on to a real API server.
+  # `bench.sh admission` goes on and measures the same against a real API server.
 fi
 name=bench
 "$testbed" install python3 python3-aiosmtpd python3-confluent-kafka prometheus-alertmanager

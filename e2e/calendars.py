@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Random Schedules, written by `belfry schedule export`, as Python's `icalendar` with `recurring-ical-events` reads them, as
-libical does where it is installed, and as `belfry schedule import` does.
+"""Exports random Schedules with `belfry schedule export` and compares how others read them: Python's `icalendar` with
+`recurring-ical-events`, libical if it is installed, and `belfry schedule import`.
 
 usage: calendars.py BELFRY [CASES] [SEED]
 
-Needs the packages icalendar, recurring-ical-events and tzdata, since the host's zones may be older than ours. Each calendar
-is read twice by Python: as it is, where zones are known by their names, and under names that nobody knows, where only our
-VTIMEZONEs say their offsets. What we say is `belfry schedule preview`. Prints what differs by class, as docs/icalendar.md
-has the classes. Ends with 1 if there is a difference of no known class.
+Needs the packages icalendar, recurring-ical-events and tzdata (the host's zones may be older than ours). Each peer reads each
+calendar twice: as it is, with zones that the peer knows by name, and with unknown zone names, so that only our VTIMEZONEs tell the
+offsets. The expected occurrences are those of `belfry schedule preview`. Prints the differences by class, with the names of the
+classes in docs/icalendar.md. Ends with 1 if a difference belongs to no known class.
 """
 
 import ctypes
@@ -43,7 +43,7 @@ FROM, TO = datetime.datetime(2025, 12, 1, tzinfo=UTC), datetime.datetime(2028, 6
 
 
 def schedule(rng, number):
-    """A Schedule, and the features that a peer may not know."""
+    """Returns a Schedule, and those of its features that a peer may not know."""
     start = datetime.datetime(2026, 1, 1) + datetime.timedelta(days=rng.randrange(300))
     start = start.replace(hour=rng.choice([0, 1, 2, 2, 9, 17, 23]), minute=rng.choice([0, 15, 30]))
     all_day = rng.random() < 0.2
@@ -90,7 +90,7 @@ def previews(binary, file):
 
 
 def ours(preview, all_day):
-    """(start, end) as instants; of whole days the dates."""
+    """(start, end) as instants, or as dates if the event lasts whole days."""
     found = []
     for it in preview["occurrences"]:
         start, end = (datetime.datetime.fromisoformat(it[key]) for key in ("start", "end"))
@@ -99,7 +99,7 @@ def ours(preview, all_day):
 
 
 def overrides(rng, document, preview):
-    """Adds overrides and exceptions of occurrences that there are."""
+    """Adds overrides and exceptions of existing occurrences to the document. Returns those features that a peer may not know."""
     all_day = "allDay" in document["spec"]
     recurrence = document["spec"].get("recurrence", {})
     ids = [it["id"] for it in preview["occurrences"][:20] if not it["id"].endswith("/2")]
@@ -135,7 +135,7 @@ def by_python(text):
     """Occurrences by UID."""
     found = {}
     calendar = icalendar.Calendar.from_ical(text)
-    # A margin, since it looks at what overlaps.
+    # A margin of 40 days, because `between` returns what overlaps the range.
     for event in recurring_ical_events.of(calendar).between(FROM - datetime.timedelta(days=40), TO + datetime.timedelta(days=40)):
         if event.get("STATUS") == "CANCELLED":
             continue
@@ -197,7 +197,7 @@ def libical():
             if not named:
                 found.setdefault(uid, set()).update(spans)
             else:
-                # Only this one looks the TZID up.
+                # Of libical's functions, only this one looks the TZID up.
                 name = lib.icalproperty_get_datetime_with_component(named, event)
                 at = lib.icaltime_as_timet_with_zone(name, name.zone)
                 moved.setdefault(uid, []).append((at, [] if is_cancelled else spans))
@@ -221,13 +221,13 @@ def inside(spans, all_day):
 
 
 def changes_between(zone, start, end):
-    """Whether clocks change from three hours before the one to three after the other."""
+    """Whether the zone's offset three hours before the start differs from that three hours after the end."""
     margin = datetime.timedelta(hours=3)
     return (start - margin).astimezone(zone).utcoffset() != (end + margin).astimezone(zone).utcoffset()
 
 
 def known(peer, document, features, mine, theirs):
-    """The class of a difference, as docs/icalendar.md calls it."""
+    """The class of a difference, with its name in docs/icalendar.md; None if it belongs to no known class."""
     spec = document["spec"]
     if "EXRULE" in features:
         return "EXRULE is overlooked"
@@ -242,10 +242,10 @@ def known(peer, document, features, mine, theirs):
     starts = [{start for start, _ in spans} for spans in (mine, theirs)]
     if starts[0] == starts[1]:
         crossing = all(changes_between(zone, *span) for span in set(mine) ^ set(theirs))
-        # It measures the first, and gives that length to all.
+        # libical measures the first occurrence and gives its length to all.
         crossing |= peer.startswith("libical") and changes_between(zone, *min(mine))
         return "the end is counted on the local clock" if crossing else None
-    # By the names Python errs only where EXDATE and RDATE of a policy tell the two apart.
+    # With known zone names, Python errs only where the EXDATE and RDATE of a DST policy tell the two times apart.
     if (peer != "python, by names" or "policy" in features) and all(changes_between(zone, start, start) for start in starts[0] ^ starts[1]):
         return "a local time that is missing or comes twice is read otherwise"
     hour = datetime.timedelta(hours=1)

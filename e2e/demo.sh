@@ -1,8 +1,8 @@
 #!/bin/bash
-# Shows Belfry from nothing to a message that provably arrived, on real input, and leaves it running.
-# usage: demo.sh      The test bed's cluster `demo` is made, or mended. With KUBECONFIG and BELFRY_IMAGE another cluster
-# is used; then KAFKA_BOOTSTRAP, BELFRY_NODE_IP (this machine, as pods reach it) and BELFRY_LOGS (the files of JSON logs to
-# ship) say where the rest is.
+# Installs Belfry, shows it on real input up to a message that provably arrived, and leaves it running.
+# usage: demo.sh      Starts the test bed's cluster `demo`, or repairs the one that is there. To use another cluster, set
+# KUBECONFIG, BELFRY_IMAGE, KAFKA_BOOTSTRAP, BELFRY_NODE_IP (the address at which pods reach this machine) and BELFRY_LOGS (the
+# files of JSON logs to ship).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . e2e/common.sh
@@ -51,7 +51,7 @@ cluster() {
   show kubectl get nodes -o wide
 }
 
-# Receivers and shipper run beside the cluster; those of an earlier run go on.
+# Starts the receivers and makes the topics that are not there. What an earlier run started goes on.
 start_what_is_missing() {
   if port_open "$BELFRY_NODE_IP" 8090 && port_open "$BELFRY_NODE_IP" 2525 && port_open "$BELFRY_NODE_IP" 2526; then
     note "receivers: running"
@@ -71,6 +71,7 @@ start_what_is_missing() {
   note "topics: cluster-logs, service-logs, payment-events"
 }
 
+# Whether the shipper of an earlier run still runs on this machine.
 still_shipping() {
   local pid
   while read -r pid; do
@@ -117,7 +118,7 @@ examples() {
   show kubectl get deployments,cronjobs -n payments
 }
 
-# A Schedule whose reminder is due at the next whole minute that leaves the time to set it up.
+# Applies a Schedule whose reminder is due at the first whole minute that is at least 20 s away.
 remind() {
   local due=$((($(date +%s) + 20 + 59) / 60 * 60))
   due_at=$due before_reminder=$(received_so_far)

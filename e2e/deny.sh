@@ -1,5 +1,5 @@
 #!/bin/bash
-# Licenses, bans and sources of all dependencies, by cargo-deny, which is built once and kept.
+# Checks licenses, bans and sources of all dependencies with cargo-deny, which this script builds once and keeps.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . e2e/common.sh

@@ -1,8 +1,9 @@
 #!/bin/bash
-# Builds the binaries and the image, loads it into the test bed's cluster, and installs the chart.
+# Builds the binaries and the image, loads the image into the test bed's cluster, and installs the chart.
 # usage: install.sh NAME [--if-changed]      On another cluster (BELFRY_IMAGE is set) the image must be there already.
-# --if-changed, on the test bed: nothing is done where the cluster has these binaries and this chart already.
-# BELFRY_CLIENT_AUTH=1, on the test bed: the webhook is asked by nobody but the API server, which shows a certificate.
+# --if-changed, on the test bed: does nothing if the cluster has these binaries and this chart already.
+# BELFRY_CLIENT_AUTH=1, on the test bed: only the API server, which shows a certificate, may call the webhook.
+# HUBS=3, on the test bed: so many hubs, over a PostgreSQL beside the cluster. Without it: one, with SQLite.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . e2e/common.sh
@@ -18,9 +19,9 @@ for binary in belfry-operator belfry-hub belfry-worker belfry; do
   strip -o "target/image/$binary" "target/image/built.$binary"
 done
 
-# What the test bed's cluster was given last is kept in its folder, and goes with it.
+# This file in the cluster's folder holds a hash of what was installed last. It is removed with the cluster.
 stamp=${TESTBED:+$TESTBED/installed}
-now=$({ cat target/image/belfry-* target/image/belfry && find -L charts/belfry -type f | LC_ALL=C sort | xargs cat && echo "${BELFRY_CLIENT_AUTH:-}"; } | sha256sum)
+now=$({ cat target/image/belfry-* target/image/belfry && find -L charts/belfry -type f | LC_ALL=C sort | xargs cat && echo "${BELFRY_CLIENT_AUTH:-} ${HUBS:-}"; } | sha256sum)
 if [ "${2:-}" = --if-changed ] && [ "$(cat "${stamp:-/nonexistent}" 2>/dev/null)" = "$now" ] &&
   helm -n belfry-system status belfry >/dev/null 2>&1; then
   say "installed already, and nothing changed"
@@ -33,7 +34,7 @@ version=$(sed -n 's/^appVersion: //p' charts/belfry/Chart.yaml)
 values=()
 if [ -z "${BELFRY_IMAGE:-}" ]; then
   tag=$version
-  # Over a release that is there already, another tag is what makes pods start anew.
+  # If the release exists already, only another tag makes its pods restart.
   if helm -n belfry-system status belfry >/dev/null 2>&1; then
     tag=$(cat target/image/belfry-* | sha256sum | cut -c1-12)
     values=(--set "image.tag=$tag")
@@ -52,6 +53,10 @@ if [ -n "${BELFRY_CLIENT_AUTH:-}" ]; then
   kubectl -n belfry-system create configmap api-servers --from-file="ca.crt=$TESTBED/pki/ca.crt" --dry-run=client -o yaml |
     kubectl apply -f - >/dev/null
   values+=(--set admission.clientAuth.configMap=api-servers --set "admission.clientAuth.names={kube-apiserver-belfry}")
+fi
+if [ -n "${HUBS:-}" ]; then
+  e2e/database.sh "$name"
+  values+=(--set "hub.replicas=$HUBS" --set hub.database.existingSecret=belfry-db)
 fi
 say "installing the chart"
 helm upgrade --install belfry charts/belfry -n belfry-system --create-namespace "${values[@]}" --wait --timeout 3m >target/image/helm.log 2>&1 ||

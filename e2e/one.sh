@@ -1,8 +1,8 @@
 #!/bin/bash
-# End-to-end tests by name, on the test bed's cluster "dev", which stays: it is brought up where it isn't, and gets Belfry as
-# the code is now where that changed.
-# usage: one.sh NAME      All tests of e2e/tests/line whose name has NAME in it; where there are none, of e2e/tests/faults.
-# UPDATE_GOLDEN=1 writes e2e/tests/line/golden anew for the tests that run.
+# Runs end-to-end tests by name on the test bed's cluster "dev". Starts the cluster if it isn't up, installs Belfry again if the
+# code changed, and leaves the cluster running.
+# usage: one.sh NAME      Runs all tests of e2e/tests/line whose names contain NAME, or, if there are none, those of e2e/tests/faults.
+# UPDATE_GOLDEN=1 overwrites the files of e2e/tests/line/golden that these tests compare.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . e2e/common.sh
@@ -26,7 +26,7 @@ unset KUBECONFIG
 "$testbed" install python3 python3-aiosmtpd jq
 "$testbed" up dev >/dev/null
 eval "$("$testbed" env dev)"
-# Receivers of the code as it is now, which have received nothing.
+# New receivers, built from the code as it is now, which have received nothing yet.
 for title in sink smtp smtps tokens; do "$testbed" stop dev "$title"; done
 rm -f "$TESTBED"/receivers/*.jsonl
 prepare dev "$suite" --if-changed
@@ -34,7 +34,7 @@ export RECEIVED=$TESTBED/receivers
 await_ports 8080 8090 2525 2526 9097
 
 say "$suite: $(tr '\n' ' ' <<<"$found")"
-threads=1 # things are broken one at a time
+threads=1 # the tests of `faults` break things one at a time
 [ "$suite" != line ] || threads=${BELFRY_THREADS:-3}
 tests --test "$suite" -- --test-threads="$threads" "$name"
 say "done; cluster dev stays: eval \"\$(e2e/testbed/testbed env dev)\", then kubectl. make cluster-down ends it"

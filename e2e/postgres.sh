@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# A PostgreSQL server of its own for tests that need nothing but a database: no port, no disk sync, gone at the end.
-# Sourced, after common.sh.
+# Starts a PostgreSQL server for tests that need nothing but a database. It opens no port, doesn't sync to disk, and is removed at the
+# end. Scripts source this file after common.sh.
 
-# Prints the folder with initdb and postgres; fails where there is none.
+# Prints the folder with initdb and postgres; fails if there is none.
 postgres_programs() {
   local at
   for at in /usr/lib/postgresql/1[5-9]/bin "$(pg_config --bindir 2>/dev/null || true)" "$BELFRY_POSTGRES"; do
@@ -12,22 +12,22 @@ postgres_programs() {
 }
 BELFRY_POSTGRES=${BELFRY_POSTGRES:-}
 
-# Debian's server, unpacked beside the machine's packages: installed, it would start a service.
+# Unpacks Debian's server into the test bed's cache. Installing the package would start a service.
 get_postgres() {
   BELFRY_POSTGRES=$(dirname "$("$testbed" unpack postgresql-15 usr/lib/postgresql/15/bin/postgres)")
   "$testbed" packages libgssapi-krb5-2 libicu72 libldap-2.5-0 libpq5 libxml2 tzdata
 }
 
-# on_postgres COMMAND...: with BELFRY_TEST_POSTGRES, the server's URL.
+# on_postgres COMMAND...: starts a server, runs the command with the server's URL in BELFRY_TEST_POSTGRES, and removes the server.
 on_postgres() {
   local programs folder as=() failed=0
   programs=$(postgres_programs) || die "PostgreSQL's initdb is not here: install postgresql-15 or newer"
   folder=$(mktemp -d)
-  if [ "$programs" = "$BELFRY_POSTGRES" ]; then # in a cache that another user may not enter
+  if [ "$programs" = "$BELFRY_POSTGRES" ]; then # it lies in a cache that the server's user may not be allowed to read
     cp -r "${programs%/usr/*}/usr" "$folder"
     programs=$folder/usr/${programs##*/usr/}
   fi
-  # It refuses to run as root.
+  # PostgreSQL refuses to run as root.
   [ "$(id -u)" != 0 ] || { chown nobody "$folder" && as=(setpriv --reuid=nobody --regid=nogroup --clear-groups); }
   (
     cd "$folder"

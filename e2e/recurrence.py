@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Random rules, expanded by `belfry schedule expand`, by python-dateutil, by libical where it is installed, and by the
-`rrule` crate if RRULE_PEER names the program (`cargo build --release -p belfry-calendar --example rrule_peer`).
+"""Expands random rules with `belfry schedule expand` and compares the result with that of python-dateutil, of libical if it is
+installed, and of the `rrule` crate if RRULE_PEER names the program (`cargo build --release -p belfry-calendar --example rrule_peer`).
 
 usage: recurrence.py BELFRY [CASES] [SEED]
 
-Prints what differs by class; docs/recurrence.md says which is right and why. Ends with 1 if there is a difference
-of no known class. Rules that the RFC forbids are not made, and dateutil, which counts hours on the local clock,
-is asked about them only where clocks do not change.
+Prints the differences by class; docs/recurrence.md says which result is right and why. Ends with 1 if a difference belongs to no
+known class. The rules are all allowed by the RFC. Rules shorter than DAILY are made only for zones whose clocks don't change,
+because dateutil counts hours on the local clock.
 """
 
 import ctypes
@@ -33,7 +33,7 @@ LIMIT = 12
 
 
 def rule(rng):
-    """A rule that the RFC allows, as a dict of parts."""
+    """Returns a random rule that the RFC allows, as a dict of its parts."""
     freq = rng.choice(FREQUENCIES)
     parts = {"FREQ": freq}
 
@@ -68,9 +68,9 @@ def rule(rng):
 
 
 def by_dateutil(text, start, zone):
-    # A few more, as some may turn out to be the same instant.
+    # A few more than needed, because some may turn out to be the same instant.
     local = itertools.islice(rrulestr(text, dtstart=start), LIMIT + 4)
-    # fold=0 reads a missing time with the offset before the gap, and takes the first of a repeated one.
+    # fold=0 reads a missing local time with the offset before the gap, and takes the first of a repeated one.
     instants = [time.replace(tzinfo=zone).astimezone(UTC) for time in local]
     return [f"{time:%Y-%m-%dT%H:%M:%SZ}" for time in sorted(set(instants))][:LIMIT]
 
@@ -91,7 +91,7 @@ def libical():
 
 
 def rrule_crate(meta):
-    """The answers of the `rrule` crate, all at once."""
+    """Runs the program of the `rrule` crate once for all cases. Returns a function that looks an answer up."""
     if "RRULE_PEER" not in os.environ:
         return None
     lines = (f"{zone}\t{start:%Y%m%dT%H%M%S}\t{text}\t{LIMIT + 4}" for _, text, start, zone in meta)
@@ -102,7 +102,7 @@ def rrule_crate(meta):
 
 
 def known(peer, parts, zone):
-    """The class of a difference, as docs/recurrence.md calls it."""
+    """The class of a difference, with its name in docs/recurrence.md; None if it belongs to no known class."""
     freq = parts["FREQ"]
     if "BYWEEKNO" in parts and not {"BYMONTHDAY", "BYYEARDAY", "BYDAY"} & parts.keys():
         return "BYWEEKNO alone takes its weekday from the start"
@@ -138,7 +138,8 @@ def known(peer, parts, zone):
 
 
 def answers(peer, text, start, zone):
-    """What a peer says; None if it refuses, or takes longer than 50 ms. It runs in a child: C can't be interrupted."""
+    """A peer's answer; None if it refuses, or takes longer than 50 ms. It runs in a child process, because C code can't be
+    interrupted."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
@@ -187,7 +188,7 @@ def main():
                 continue
             theirs = answers(peer, text, start, ZoneInfo(zone))
             if name == "rrule" and theirs is not None:
-                # Its zone data end with the year 2099, and it searches only so far.
+                # The crate's zone data end with the year 2099, and its search is limited.
                 answer = [at for at in answer if at < "2100"]
                 theirs = [at for at in theirs if at < "2100"]
                 answer = answer[: len(theirs)] if len(theirs) < LIMIT else answer

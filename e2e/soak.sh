@@ -1,15 +1,16 @@
 #!/bin/bash
-# The fault run: produces records while it kills everything, then holds what arrived against a plain recount.
-# With ABUSE=1 it is not that run but one tenant's worst beside another, which prints how long the other waits;
-# ATTACKS="long answers" runs only the attacks whose name has these words.
-# usage: soak.sh [--short]      RECORDS, RATE, MINUTES, SEED, KILLS and REBALANCES are settable. In a cluster of the test bed
-# (eval of `testbed env`) it uses that; otherwise it brings one up and takes it down.
+# The fault run: produces records while it kills every process, then compares what arrived with a plain recount.
+# With ABUSE=1 it runs the attacks of one tenant instead, and prints how long another tenant beside it waits;
+# ATTACKS="long answers" runs only the attacks whose names contain these words.
+# usage: soak.sh [--short]      RECORDS, RATE, MINUTES, SEED, KILLS and REBALANCES set the run. If the shell points at a cluster of
+# the test bed (eval of `testbed env`), it uses that cluster; otherwise it starts one and removes it at the end.
+# HUBS=3: so many hubs over PostgreSQL, which is stopped at once and cut off from them on the way.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . e2e/common.sh
 
 if [ -n "${BELFRY_IMAGE:-}" ]; then
-  say "fault run: left out; it kills processes on the node, which it can do on the test bed only"
+  say "fault run: left out, because it kills processes on the node, which works on the test bed only"
   exit 0
 fi
 need_compilers

@@ -1,9 +1,9 @@
 #!/bin/bash
-# All tests, unit to end-to-end, on real parts. usage: test.sh      Keeps nothing running.
+# Runs all tests, unit to end-to-end, on real Kubernetes, Kafka and receivers. usage: test.sh      Leaves nothing running.
 # BELFRY_TESTS=check runs what needs neither a cluster nor root: formatting, lints, licenses, unit and component tests;
-# BELFRY_TESTS=unit those tests alone; BELFRY_TESTS=e2e only what needs a cluster.
-# KUBECONFIG with BELFRY_IMAGE, KAFKA_BOOTSTRAP and BELFRY_NODE_IP takes that cluster instead of new ones; what breaks a
-# cluster's parts is left out then.
+# BELFRY_TESTS=unit runs those tests alone; BELFRY_TESTS=e2e runs only what needs a cluster.
+# With KUBECONFIG, BELFRY_IMAGE, KAFKA_BOOTSTRAP and BELFRY_NODE_IP it uses that cluster instead of new ones, and leaves out the
+# tests that break the cluster.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . e2e/common.sh
@@ -13,7 +13,7 @@ export BELFRY_TESTS_TOO=1
 
 need_compilers
 case $which in
-  check | unit) have_openssl || die "$no_openssl" ;; # changes nothing on the machine
+  check | unit) have_openssl || die "$no_openssl" ;; # these install nothing on the machine
   all | e2e) need_openssl ;;
   *) die "BELFRY_TESTS is all, check, unit or e2e, not $which" ;;
 esac
@@ -34,7 +34,7 @@ if [ "$which" = all ] || [ "$which" = check ]; then
   say "formatting and lints"
   cargo fmt --all --check || die "run cargo fmt"
   cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
-  # Not among all targets: `cargo test` without a cluster leaves them out.
+  # --all-targets does not include these two, because they are `test = false`, so that a plain `cargo test` needs no cluster.
   cargo clippy --locked --workspace --test line --test faults --quiet -- -D warnings
   e2e/deny.sh
 fi
@@ -48,7 +48,8 @@ line() {
   say "end-to-end tests"
   tests --test line -- --test-threads="${BELFRY_THREADS:-3}"
 }
-break_things() { # break_things FILTER...
+# break_things FILTER...: runs the fault tests whose names contain one of these words.
+break_things() {
   say "breaking things, one at a time: $*"
   tests --test faults -- --test-threads=1 "$@"
 }
@@ -67,17 +68,18 @@ if [ -n "${BELFRY_IMAGE:-}" ]; then
   exit 0
 fi
 
-# Clusters of their own beside each other, and beside the unit tests, since most of an outage is waiting.
+# Three clusters run side by side, beside the unit tests, because most of the time of an outage is waiting.
 unset KUBECONFIG
 "$testbed" install python3 python3-aiosmtpd jq
 [ "$which" = e2e ] || postgres_programs >/dev/null || get_postgres
-trap 'for lane in one two three; do "$testbed" down "test-$$-$lane" >/dev/null 2>&1 || true; done' EXIT
+trap 'for cluster in one two three; do "$testbed" down "test-$$-$cluster" >/dev/null 2>&1 || true; done' EXIT
 build
 [ "$which" = e2e ] || tests --no-run
 tests --test line --test faults --no-run
 
-# Runs commands in a cluster of its own. Clusters come up one at a time: what they share is downloaded and built once.
-lane() { # lane NAME COMMAND...
+# in_cluster NAME COMMAND: starts a cluster, prepares it for COMMAND, and runs the command there. Clusters start one after the other, so
+# that what they share is downloaded and built once.
+in_cluster() {
   local name=test-$$-$1
   shift
   (
@@ -87,25 +89,25 @@ lane() { # lane NAME COMMAND...
       eval "$("$testbed" env "$name")"
       prepare "$name" "$1"
     ) 9>&-
-  ) 9>target/lanes.lock
+  ) 9>target/clusters.lock
   eval "$("$testbed" env "$name")"
   export RECEIVED=$TESTBED/receivers
   "$@"
 }
-two() { break_things outages storage schedules; }
-three() {
+outages() { break_things outages storage schedules; }
+fault_run() {
   e2e/soak.sh --short
   break_things quiet certificates abuse
 }
 say "outages and the fault run, each in a cluster of its own beside what follows; their output comes at the end"
-lane two two >target/test-two.log 2>&1 &
+in_cluster two outages >target/test-two.log 2>&1 &
 pids=($!)
-lane three three >target/test-three.log 2>&1 &
+in_cluster three fault_run >target/test-three.log 2>&1 &
 pids+=($!)
 failed=''
-# A failure here ends nothing: the other clusters are at work.
+# A failure here does not end the script, because the other clusters are still at work.
 [ "$which" = e2e ] || unit || failed=yes
-lane one line &
+in_cluster one line &
 pids+=($!)
 for pid in "${pids[@]}"; do wait "$pid" || failed=yes; done
 cat target/test-two.log target/test-three.log

@@ -1,22 +1,22 @@
-# Role: what the demo is made of: showing commands with their real output, waiting for conditions, the receivers'
-# manners, and what became of a notification. Sourced by demo.sh, after common.sh.
+# Functions of the demo: they show commands with their real output, wait for conditions, set how receivers answer, and tell what
+# became of a notification. demo.sh sources this file after common.sh.
 # shellcheck shell=bash
 
-inside='' # set by demo.sh: how to get into the test bed's cluster
+inside='' # set by demo.sh: the command that points a shell at the test bed's cluster
 bold='' plain=''
 [ ! -t 1 ] || bold=$(tput bold 2>/dev/null || true) plain=$(tput sgr0 2>/dev/null || true)
 
 chapter() { printf '\n%s== %s%s\n' "$bold" "$*" "$plain"; }
 note() { printf '   %s\n' "$*"; }
 
-# Shows a command and its output, as a user would see it.
+# show CMD...: prints a command, runs it and prints its output, as a user would see it.
 show() {
   printf '\n%s$ %s%s\n' "$bold" "$*" "$plain"
   "$@" 2>&1 | cut -c1-200
 }
 
-# wait_until SECONDS WHAT CMD...: until CMD succeeds. Says every 10 s that it still waits; at the end of its patience,
-# what it waited for and where to look.
+# wait_until SECONDS WHAT CMD...: waits until CMD succeeds, and prints every 10 s that it still waits. After SECONDS it ends the demo:
+# it prints what it waited for and where to look.
 wait_until() {
   local seconds=$1 what=$2 begun=$SECONDS said=$SECONDS
   shift 2
@@ -35,7 +35,7 @@ wait_until() {
   done
 }
 
-# patiently WHAT CMD...: a long command with its output in a file; says every 15 s how far it is.
+# patiently WHAT CMD...: runs a long command with its output in a file, and prints the newest line of it every 15 s.
 patiently() {
   local what=$1 log begun=$SECONDS said=$SECONDS pid
   shift
@@ -57,7 +57,7 @@ patiently() {
   rm -f "$log"
 }
 
-# expose NAMESPACE SERVICE ADDRESS PORT...: a Service that leads to a process beside the cluster.
+# expose NAMESPACE SERVICE ADDRESS PORT...: makes a Service that leads to a process beside the cluster.
 expose() {
   local namespace=$1 service=$2 address=$3 port ports=''
   shift 3
@@ -77,7 +77,7 @@ endpoints: [{addresses: ["$address"]}]
 END
 }
 
-# ready NAMESPACE KIND/NAME...
+# ready NAMESPACE KIND/NAME...: waits until each of these objects is Ready.
 ready() {
   local namespace=$1 object
   shift
@@ -86,7 +86,7 @@ ready() {
   done
 }
 
-# Whether a namespace's Deployments run the image that is installed now, all of it.
+# up_to_date NAMESPACE: whether all replicas of the namespace's Deployments run the image that is installed now.
 up_to_date() {
   local image
   image=$(kubectl -n belfry-system get deploy belfry-hub -o 'jsonpath={.spec.template.spec.containers[0].image}')
@@ -96,53 +96,55 @@ up_to_date() {
       .status.replicas == .spec.replicas and .status.availableReplicas == .spec.replicas)'
 }
 
-# Ready at its present generation.
+# is_ready NAMESPACE KIND/NAME: whether the object is Ready at its present generation.
 is_ready() {
   kubectl -n "$1" get "$2" -o json | jq -e '
     .status.observedGeneration == .metadata.generation and
     any(.status.conditions[]?; .type == "Ready" and .status == "True")'
 }
 
+# sink PATH [FLAG...]: asks the control port of the HTTP receiver.
 sink() { curl -sS --fail --noproxy '*' "http://$BELFRY_NODE_IP:8090$1" "${@:2}"; }
 
-# behave PATH JSON: how the receiver answers from now on.
+# behave PATH JSON: sets how the HTTP receiver answers requests to a path from now on.
 behave() { sink /behaviours -X PUT -H 'content-type: application/json' -d "{\"$1\": $2}"; }
 
-# How many requests have come so far.
+# Prints how many requests the receiver has got so far.
 received_so_far() { sink /received | jq length; }
 
-# arrived PATH AFTER [JQ]: whether a request came to a path after the first AFTER ones, answered well, for which JQ holds.
+# arrived PATH AFTER [JQ]: whether the receiver, after the first AFTER requests, got one to this path that it answered with 200 and
+# for which JQ holds.
 arrived() {
   sink "/received?after=$2" | jq -e --arg path "$1" "any(.[]; .path == \$path and .status == 200 and (${3:-true}))"
 }
 
-# What the receiver saw at a path, one line a request.
+# seen PATH AFTER: prints the requests that the receiver got at a path after the first AFTER ones, each on a line.
 seen() {
   sink "/received?after=$2" | jq -r --arg path "$1" '.[] | select(.path == $path) |
     "   \(.time_ms / 1000 | floor | strftime("%H:%M:%S"))  answered \(.status)  webhook-id \(.headers["webhook-id"])  \(.body | fromjson | .data.title)"'
 }
 
-# What a person types; the kubeconfig is all that it needs.
+# The command line tool, as a person would run it. It needs nothing but the kubeconfig.
 belfry() { "$PWD/$(target_dir)/debug/belfry" "$@"; }
 
-# told CHANNEL [FLAG...]: the newest notifications to a channel of platform, a JSON object a line.
+# told CHANNEL [FLAG...]: prints the newest notifications over a channel of namespace platform, each as JSON on a line.
 told() { belfry list -n platform --channel "$1" -o json "${@:2}"; }
 
-# story CHANNEL: the newest notifications to a channel, and what became of the one that took most attempts.
+# story CHANNEL: shows the three newest notifications over a channel, and the history of the one that took most attempts.
 story() {
   local id
   id=$(told "$1" --limit 3 | jq -rs --arg channel "$1" \
     'max_by([.deliveries[] | select(.channel == $channel) | .attempts | length] | add) | .notification.id')
   show belfry list -n platform --channel "$1" --limit 3
-  # It ends with 1 while not all have arrived.
+  # `belfry ask` ends with 1 while not all deliveries have arrived.
   show belfry ask "$id" -n platform || true
 }
 
-# in_state CHANNEL STATE: how many deliveries over the channel are in a state, as the hub knows. A channel's status tells
-# counts up to half a minute later.
+# in_state CHANNEL STATE: prints how many deliveries over the channel are in a state. It asks the hub, because a channel's status
+# shows counts up to half a minute later.
 in_state() {
   local all
-  # Of a hub that gives no answer nothing is known: that is not none.
+  # If the hub gives no answer, the number is unknown, which is not 0.
   all=$(told "$1" --state "$2" --limit 500) || return 1
   jq -s --arg channel "$1" --arg state "$2" \
     '[.[].deliveries[] | select(.channel == $channel and .state == $state)] | length' <<<"$all"

@@ -1,5 +1,9 @@
-"""The peer of `make bench`: Python's confluent-kafka and json, counting records whose level is ERROR.
-usage: consume.py BOOTSTRAP TOPIC PARTITIONS RECORDS       prints seconds and microseconds of processor time from a tenth on"""
+"""Peer of `make bench`: counts records whose level is ERROR with Python's confluent-kafka and json.
+
+usage: consume.py BOOTSTRAP TOPIC PARTITIONS RECORDS
+Prints three numbers: seconds per record, processor time per record in microseconds, and how many records matched. The times
+leave out the first tenth of the records.
+"""
 import json, resource, sys, time
 from confluent_kafka import Consumer, OFFSET_BEGINNING, TopicPartition
 

@@ -1,7 +1,7 @@
-"""A real SMTP server for tests and the demo (aiosmtpd): keeps every mail, one JSON object a line.
+"""A real SMTP server (aiosmtpd) for tests and the demo. It writes every mail to a file, each as a JSON object on a line.
 
 usage: smtp.py PORT FILE [--starttls CERT KEY] [--login USER PASSWORD]
-Never: a 250 before the mail is in the file.
+It answers 250 only after the mail is in the file.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from aiosmtpd.smtp import SMTP, AuthResult
 
 
 class Keep:
-    """Writes mails down. A mailbox that begins with "dead-" is refused for good, one with "busy-" for now."""
+    """Writes mails to the file. Refuses a mailbox whose name begins with "dead-" for good, and one with "busy-" for now."""
 
     def __init__(self, path):
         self.file = open(path, "a", encoding="utf-8")
@@ -58,7 +58,7 @@ def main():
 
         def check(server, session, envelope, mechanism, data):
             good = data.login == user.encode() and data.password == password.encode()
-            # Not handled: the server says 535 itself.
+            # If the login is not marked as handled, aiosmtpd answers 535.
             return AuthResult(success=good, handled=good, auth_data=user)
 
         options.update(authenticator=check, auth_required=True, auth_require_tls=bool(flags.starttls))

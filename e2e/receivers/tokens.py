@@ -1,8 +1,8 @@
-"""A token endpoint for tests (RFC 6749, section 4.4): signed tokens (JWT, RS256) for one client.
+"""A token endpoint for tests (RFC 6749, section 4.4). It gives one client signed tokens (JWT, RS256) that last SECONDS.
 
 usage: tokens.py PORT PKI FILE CLIENT SECRET SECONDS
-PKI holds tokens.crt, tokens.key and tokens-signing.key; each request is a JSON object in FILE, without the secret.
-Never: a token for who does not show the secret.
+PKI is the folder with tokens.crt, tokens.key and tokens-signing.key. Each request becomes a JSON object in FILE, without the
+secret. A caller that does not show the secret gets no token.
 """
 
 import base64

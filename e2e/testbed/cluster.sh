@@ -1,7 +1,7 @@
-# Role: Kubernetes on a node: certificates, settings, and its daemons in the order in which they need one another.
+# Kubernetes on a node: makes certificates and settings, and starts the daemons in the order in which they need one another.
 # shellcheck shell=bash
 
-# Everyone who calls the API server: name, and who that is.
+# Everyone who calls the API server with a kubeconfig of their own: file name, and subject of the certificate.
 USERS=(
   admin=/O=system:masters/CN=admin
   kcm=/CN=system:kube-controller-manager
@@ -27,7 +27,8 @@ make_pki() {
   openssl rsa -in "$W/pki/sa.key" -pubout -out "$W/pki/sa.pub" 2>/dev/null
 }
 
-certificate() { # NAME SUBJECT [EXTENSION]
+# certificate NAME SUBJECT [EXTENSION]: makes a certificate for client and server, signed by the cluster's authority.
+certificate() {
   openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout "$W/pki/$1.key" -out "$W/pki/$1.crt" \
     -CA "$W/pki/ca.crt" -CAkey "$W/pki/ca.key" -subj "$2" -days 30 -addext basicConstraints=critical,CA:FALSE \
     -addext extendedKeyUsage=clientAuth,serverAuth ${3:+-addext "$3"} 2>/dev/null
@@ -75,10 +76,10 @@ launch_apiserver() {
 
 apiserver_ready() { ! dead kube-apiserver && k --request-timeout=2s get --raw /readyz; }
 
-await_apiserver() { wait_for 60 apiserver_ready || failed kube-apiserver "the API server does not become ready"; }
+await_apiserver() { wait_for 60 apiserver_ready || die_with_log kube-apiserver "the API server does not become ready"; }
 
 launch_controllers() {
-  # Credentials of their own and 500 requests a second: default service accounts appear 5 s sooner.
+  # With own credentials for each controller and 500 requests a second, default service accounts appear 5 s sooner.
   daemon kube-controller-manager "$TOOLS/bin/kube-controller-manager" --kubeconfig="$W/conf/kcm.kubeconfig" \
     --leader-elect=false --bind-address=127.0.0.1 --cert-dir="$W/pki" --use-service-account-credentials=true \
     --service-account-private-key-file="$W/pki/sa.key" --root-ca-file="$W/pki/ca.crt" --allocate-node-cidrs=false \
@@ -92,7 +93,7 @@ launch_controllers() {
 launch_containerd() { daemon containerd containerd --config "$W/conf/containerd.toml"; }
 
 await_containerd() {
-  wait_for 30 test -S "$W/containerd/containerd.sock" || failed containerd "containerd does not start"
+  wait_for 30 test -S "$W/containerd/containerd.sock" || die_with_log containerd "containerd does not start"
 }
 
 launch_kubelet() {
@@ -105,13 +106,13 @@ launch_dns() { daemon coredns "$TOOLS/bin/coredns" -conf "$W/conf/Corefile"; }
 
 node_ready() { k get node node1 -o jsonpath='{.status.conditions[?(@.type=="Ready")].status}' | grep -q True; }
 
-await_node() { wait_for 60 node_ready || failed kubelet "the node does not become Ready"; }
+await_node() { wait_for 60 node_ready || die_with_log kubelet "the node does not become Ready"; }
 
 dns_ready() { enter bash -c 'exec 3<>/dev/tcp/127.0.0.1/8181 && printf "GET /ready HTTP/1.0\r\n\r\n" >&3 && grep -q "200 OK" <&3'; }
 
-await_dns() { wait_for 30 dns_ready || failed coredns "CoreDNS does not answer"; }
+await_dns() { wait_for 30 dns_ready || die_with_log coredns "CoreDNS does not answer"; }
 
-# expose NAMESPACE SERVICE PORT[:TARGET]...
+# expose NAMESPACE SERVICE PORT[:TARGET]...: makes a Service that leads to processes on the node.
 expose_command() {
   [ $# -ge 3 ] || die "usage: testbed expose NAME NAMESPACE SERVICE PORT[:TARGET]..."
   local namespace=$1 service=$2 pair ports='' targets=''
@@ -136,6 +137,6 @@ endpoints: [{addresses: ["$NODE_IP"]}]
 END
 }
 
-# Killed: a polite stop waits 10 s for watches. etcd keeps what was written.
+# The API server is killed, because on SIGTERM it waits 10 s for watches. Nothing is lost: etcd keeps what was written.
 stop_apiserver() { stop_daemon kube-apiserver KILL && say "API server: stopped"; }
 start_apiserver() { launch_apiserver && await_apiserver && say "API server: ready"; }

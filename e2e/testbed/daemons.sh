@@ -1,7 +1,8 @@
-# Role: long-running processes inside the node: started once, recorded, stopped by name.
+# Long-running processes inside the node: starts each once, records its pid, and stops it by name.
 # shellcheck shell=bash
 
-# daemon NAME CMD...: unless it runs. It inherits no lock and no terminal, its log is log/NAME.log, its folder is $IN or W.
+# daemon NAME CMD...: starts the process unless it runs already. It inherits no lock and no terminal. Its log is log/NAME.log, its
+# working folder $IN or $W.
 daemon() {
   local name=$1
   shift
@@ -15,7 +16,7 @@ daemon() {
   record "$W/pids/$name" $!
 }
 
-# stop_daemon NAME [SIGNAL]: and waits until it is gone; after 10 s it is killed.
+# stop_daemon NAME [SIGNAL]: sends the signal (TERM) and waits until the process is gone. Kills it after 10 s.
 stop_daemon() {
   alive "$W/pids/$1" || return 0
   kill -s "${2:-TERM}" "$(pid_in "$W/pids/$1")" 2>/dev/null || true
@@ -27,8 +28,8 @@ stop_daemon() {
 
 dead() { ! alive "$W/pids/$1"; }
 
-# failed DAEMON WHAT: says what did not come about, and the end of the log that may tell why.
-failed() {
+# die_with_log DAEMON WHAT: ends the script with this message, and prints the end of the daemon's log, which may tell why.
+die_with_log() {
   tail -n 5 "$W/log/$1.log" >&2 2>/dev/null || true
   die "$2; more in $W/log"
 }

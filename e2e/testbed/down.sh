@@ -1,4 +1,4 @@
-# Role: taking clusters down without a trace, and finding those that nobody will take down any more.
+# Removes clusters without a trace, and finds the stale ones, which nobody else will remove.
 # shellcheck shell=bash
 
 down_command() {
@@ -7,8 +7,9 @@ down_command() {
   say "cluster '$NAME' is down"
 }
 
-# Of the cluster in W: `up` while it is made or runs, `stale` when what should keep it is gone.
-state() {
+# Prints the state of the cluster in W: `starting` while an `up` is at work, `up`, or `stale` if its holder, its owner or the `up` that
+# made it is gone.
+cluster_state() {
   if alive "$W/up"; then
     echo starting
   elif [ -e "$W/owner" ] && ! alive "$W/owner"; then
@@ -20,8 +21,8 @@ state() {
   fi
 }
 
-# Everything by what the kernel knows: the cgroup has the processes, the alias the interface. Works on half a cluster,
-# on one whose folder is gone, and on none.
+# Removes all of the cluster. It finds the processes by the cgroup and the interface by its alias, both of which the kernel keeps. So
+# it works on half a cluster, on one whose folder is gone, and if there is no cluster.
 take_down() {
   local link
   ! alive "$W/up" || [ "$(pid_in "$W/up")" = $$ ] || kill -9 "$(pid_in "$W/up")" 2>/dev/null || true
@@ -39,7 +40,7 @@ processes() {
   done < <(cgroup_roots) | sort -un
 }
 
-# True once none is left.
+# Kills all processes of the cluster that are there now. Succeeds only if there were none.
 kill_all() {
   local found
   found=$(processes)
@@ -70,14 +71,14 @@ claims() {
 
 links_of() { claims | awk -v folder="$1" '$2 == folder { print $1 }'; }
 
-# Takes down every stale cluster: of this BELFRY_WORK, and of others that hold a slot. Call it locked.
+# Removes every stale cluster of this BELFRY_WORK, and those of other BELFRY_WORKs that hold a slot. The caller holds the lock.
 gc() {
   local folder
   { ls -d "$(readlink -m "$BELFRY_WORK")"/*/ 2>/dev/null || true; claims | cut -d' ' -f2-; } |
     sed 's|/$||' | sort -u | while read -r folder; do
     [ -n "$folder" ] || continue
     of_folder "$folder"
-    if [ "$(state)" = stale ]; then
+    if [ "$(cluster_state)" = stale ]; then
       say "removing what is left of cluster '$NAME' ($W)"
       take_down
     fi

@@ -1,4 +1,4 @@
-# Role: an image from files, as a docker-archive, without Docker, registry or base image; and its import.
+# Makes an image from files, as a docker-archive, without Docker, registry or base image, and imports it into the node's containerd.
 # shellcheck shell=bash
 
 image_command() {
@@ -15,7 +15,8 @@ import_image() {
   enter ctr -a "$W/containerd/containerd.sock" -n k8s.io images import "$1" >/dev/null || die "containerd refused the image"
 }
 
-# write_image ARCHIVE IMAGE:TAG ENTRYPOINT_JSON [--user U] [--env K=V]... SOURCE:PATH...
+# write_image ARCHIVE IMAGE:TAG ENTRYPOINT_JSON [--user U] [--env K=V]... SOURCE:PATH...: writes an image of one layer, in which each
+# SOURCE of this machine is at PATH.
 write_image() {
   local archive=$1 tag=$2 entrypoint=$3 user='' env='' pair stage digest config
   shift 3

@@ -1,20 +1,20 @@
-# Role: what the test bed needs on the machine: Debian packages that are missing, and the tools that build.sh makes,
-# cached by the hash of their inputs. Never upgrades or removes a package.
+# Installs what the test bed needs on the machine: missing Debian packages, and the tools that build.sh makes, cached by the hash of
+# their inputs. It never upgrades or removes a package.
 # shellcheck shell=bash
 
 PACKAGES=(containerd runc containernetworking-plugins iptables nftables conntrack ipset iproute2 openssl)
-# What Belfry itself is built with: librdkafka's TLS, linked statically.
+# For building Belfry: librdkafka's TLS, linked statically.
 PACKAGES+=(libssl-dev pkg-config)
 
-# install [PACKAGE...]: further packages may be asked for, so that the scripts beside us have one door to apt.
+# install [PACKAGE...]: installs these packages too, so that only this file calls apt.
 install() {
   need_root
-  packages "$@"
+  ensure_packages "$@"
   command -v java >/dev/null || die "java is missing: install Java 17 or newer (apt-get install openjdk-17-jre-headless), Kafka runs on it"
-  tools
+  ensure_tools
 }
 
-packages() {
+ensure_packages() {
   local wanted=("${PACKAGES[@]}" "$@") package missing=()
   command -v mvn >/dev/null || wanted+=(maven)
   local installed
@@ -35,7 +35,8 @@ apt_install() {
   apt-get update -q && apt-get install -y -q --no-install-recommends "$@"
 }
 
-# unpack PACKAGE FILE: for a tool whose package would start a service if it were installed.
+# unpack PACKAGE FILE: unpacks a Debian package into the cache and prints the path of FILE in it. For packages that would start a
+# service if they were installed.
 unpack() {
   local package=${1:?a package} file=${2:?a file of it} at=$BELFRY_CACHE/unpacked/$1
   if [ ! -e "$at/$file" ]; then
@@ -61,8 +62,8 @@ check_builders() {
   [[ $version =~ \"(1[7-9]|[2-9][0-9]) ]] || die "Java is too old ($version): install Java 17 or newer"
 }
 
-# Sets TOOLS, the folder with bin/ and kafka/, and makes it when it isn't there.
-tools() {
+# Sets TOOLS, the folder with bin/ and kafka/, and builds its content if it isn't there.
+ensure_tools() {
   local hash cache=$BELFRY_CACHE/testbed
   hash=$(cd "$HERE" && find tools build.sh kafka/pom.xml -type f | LC_ALL=C sort | xargs sha256sum | sha256sum)
   TOOLS=$cache/${hash:0:16}
@@ -72,7 +73,7 @@ tools() {
   exec 8<"$cache"
   flock -n 8 || { say "another build is running, waiting for it" && flock 8; }
   if [ ! -d "$TOOLS" ]; then
-    rm -rf "$cache"/building.* # of runs that were killed: we hold the lock
+    rm -rf "$cache"/building.* # left by killed runs: no other build is at work, because we hold the lock
     local building
     building=$(mktemp -d "$cache/building.XXXXXX")
     chmod 755 "$building"
@@ -83,7 +84,7 @@ tools() {
   exec 8<&-
 }
 
-# patiently WHAT LOG CMD...: runs a command with its output in LOG; says every 15 s that it still goes on.
+# patiently WHAT LOG CMD...: runs a command with its output in LOG, and prints every 15 s that it still runs.
 patiently() {
   local what=$1 log=$2 begun=$SECONDS pid
   shift 2

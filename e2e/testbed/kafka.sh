@@ -1,4 +1,4 @@
-# Role: the Kafka broker: one KRaft process on the node's address, apart from the cluster, with data that outlives it.
+# The Kafka broker: one KRaft process at the node's address, outside of Kubernetes. Its data outlive the process.
 # shellcheck shell=bash
 
 launch_kafka() {
@@ -12,7 +12,7 @@ launch_kafka() {
 }
 
 await_kafka() {
-  wait_for 60 kafka_answers || failed kafka "Kafka does not answer at $NODE_IP:9092"
+  wait_for 60 kafka_answers || die_with_log kafka "Kafka does not answer at $NODE_IP:9092"
 }
 
 kafka_answers() { ! dead kafka && port_open "$NODE_IP" 9092; }
@@ -21,8 +21,8 @@ kafka_start() { launch_kafka && await_kafka && say "kafka: listening at $NODE_IP
 kafka_stop() { stop_daemon kafka && say "kafka: stopped"; }
 kafka_kill() { stop_daemon kafka KILL && say "kafka: killed"; }
 
-# The broker's certificate, that of a client, the password of user `testbed`, and what a token server needs: a certificate,
-# the key that signs, and the same key's public half as brokers read it (JWK Set, RFC 7517).
+# Makes the broker's certificate, a client's certificate, the password of user `testbed`, and what the token server needs: a client's
+# secret, a certificate, the key that signs tokens, and its public half as brokers read it (JWK Set, RFC 7517).
 make_kafka_credentials() {
   certificate kafka /CN=kafka "subjectAltName=DNS:localhost,IP:$NODE_IP"
   certificate kafka-client /CN=testbed
@@ -53,11 +53,11 @@ export KAFKA_PASSWORD_FILE="$W/pki/kafka.password"
 END
 }
 
-# Makes a user that logs in by SCRAM, or changes its password.
+# kafka_user USER PASSWORD: makes a user that logs in with SCRAM, or changes the user's password.
 kafka_user() {
   [ $# -eq 2 ] || die "usage: testbed kafka-user NAME USER PASSWORD"
   local mechanism running=()
-  # The broker takes one at a time for a user.
+  # The broker takes one mechanism of a user in a request.
   for mechanism in SCRAM-SHA-512 SCRAM-SHA-256; do
     kafka_tool kafka.admin.ConfigCommand --alter --entity-type users --entity-name "$1" \
       --add-config "$mechanism=[password=$2]" >&2 &
@@ -66,7 +66,8 @@ kafka_user() {
   for mechanism in "${running[@]}"; do wait "$mechanism" || die "Kafka does not take user '$1'"; done
 }
 
-kafka_tool() { # CLASS ARGS...
+# kafka_tool CLASS ARGS...: runs one of Kafka's command line tools against the broker.
+kafka_tool() {
   local class=$1
   shift
   enter java -Xmx128m -XX:-UsePerfData -XX:TieredStopAtLevel=1 -XX:+UseSerialGC \

@@ -1,16 +1,16 @@
-# Role: what every part of the test bed uses: words to the user, the cluster's names and numbers, the machine-wide
-# lock, knowing whether a recorded process still lives, and filling in templates.
+# What every file of the test bed uses: messages to the user, the cluster's names and addresses, the machine-wide lock, pid files, and
+# templates.
 #
-# A cluster is its folder W. Nothing about it is kept elsewhere but in the kernel: the interface bf<SLOT>h, whose alias
-# is W, claims slot and addresses for the whole machine, and the cgroup of W holds all of its processes. So whatever is
-# lost, folder or processes, `gc` finds the rest from what is left.
+# A cluster is its folder W. Everything else about it is in the kernel: the interface bf<SLOT>h, whose alias is W, claims slot and
+# addresses for the whole machine, and the cgroup of W holds all of the cluster's processes. So if the folder or the processes are
+# lost, `gc` still finds the rest.
 # shellcheck shell=bash disable=SC2034
 
 BELFRY_WORK=${BELFRY_WORK:-/var/tmp/belfry}
 BELFRY_CACHE=${BELFRY_CACHE:-${HOME:-/root}/.cache/belfry}
 STARTED=${EPOCHREALTIME/./}
 
-# One line for each step, with the seconds since this command began.
+# Prints a line with the seconds since this command began.
 say() {
   local tenths=$(((${EPOCHREALTIME/./} - STARTED) / 100000))
   printf '%4d.%d s  %s\n' $((tenths / 10)) $((tenths % 10)) "$*" >&2
@@ -23,9 +23,9 @@ die() {
 
 need_root() { [ "$(id -u)" = 0 ] || die "needs root, for namespaces and packages: run it with sudo"; }
 
-# Sets NAME, W (its folder) and CGROUP from a command's first argument. Folders below $BELFRY_WORK may share a name with
-# those of another $BELFRY_WORK; their cgroups may not.
-name() {
+# Sets NAME, W (the cluster's folder) and CGROUP from a command's first argument. Two clusters of different $BELFRY_WORKs may have
+# the same name; their cgroups differ.
+select_cluster() {
   NAME=${1:-}
   [[ $NAME =~ ^[a-z][a-z0-9-]{0,19}$ ]] || die "a cluster's name has 1 to 20 of a-z, 0-9 and '-', not '$NAME'"
   of_folder "$(readlink -m "$BELFRY_WORK")/$NAME"
@@ -41,16 +41,16 @@ of_folder() {
   CGROUP=belfry-$NAME-${sum:0:6}
 }
 
-# As `name`, for a cluster that must be up.
-use() {
+# Like `select_cluster`, but the cluster must be up. Also sets its addresses and TOOLS.
+require_cluster() {
   need_root
-  name "$@"
+  select_cluster "$@"
   if [ ! -s "$W/slot" ] || ! alive "$W/pids/holder"; then die "no cluster '$NAME' is up: testbed up $NAME"; fi
   addresses "$(<"$W/slot")"
   TOOLS=$(readlink "$W/tools")
 }
 
-# The numbers of slot i. None of them is used by two clusters.
+# addresses SLOT: sets the interfaces and addresses of a slot. No two slots share any of them.
 addresses() {
   SLOT=$1
   HOST_LINK=bf${SLOT}h NODE_LINK=bf${SLOT}n
@@ -60,17 +60,17 @@ addresses() {
 }
 SLOTS=30
 
-# Runs a function while no other test bed on this machine claims, or takes away, anything. It must start no daemon: that
-# would inherit the lock. The lock is on a folder that is always there, so it leaves nothing behind.
+# locked FUNCTION...: runs a function while no other test bed on this machine claims or removes anything. The function must not
+# start a daemon, which would inherit the lock. The lock is on a folder that always exists, so it leaves nothing behind.
 locked() { (flock 9 && "$@") 9</run; }
 
-# A pid file holds "PID STARTTIME": a pid used again by another process is not mistaken for ours.
+# record FILE PID: writes "PID STARTTIME". With the start time, another process that gets the same pid later is not taken for ours.
 record() { printf '%s %s\n' "$2" "$(start_time "$2")" >"$1.new" && mv "$1.new" "$1"; }
 
 start_time() {
   local stat
   stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 0
-  # The name may hold spaces; what follows its bracket are fields 3 and up. 22 is the start time.
+  # The process's name, in brackets, may hold spaces. After it come the fields from 3 on; field 22 is the start time.
   # shellcheck disable=SC2086
   set -- ${stat##*) }
   [ "$1" = Z ] || printf %s "${20}"
@@ -83,7 +83,7 @@ alive() {
 
 pid_in() { cut -d' ' -f1 "$1"; }
 
-# Waits up to $1 seconds until a command succeeds.
+# wait_for SECONDS CMD...: waits until a command succeeds, at most so many seconds.
 wait_for() {
   local deadline=$((SECONDS + $1))
   shift
@@ -95,10 +95,10 @@ wait_for() {
 
 port_open() { (exec 3<>"/dev/tcp/$1/$2") 2>/dev/null; }
 
-# render FILE: fills in the @WORD@s of a template.
+# render FILE [USER]: prints a template with its @WORD@s filled in.
 render() {
   sed -e "s|@WORK@|$W|g; s|@NODE_IP@|$NODE_IP|g; s|@POD_CIDR@|$POD_CIDR|g; s|@CGROUP@|$CGROUP|g; s|@USER@|${2:-}|g" "$HERE/$1"
 }
 
-# kubectl as the cluster's administrator, from outside its namespaces.
+# Runs kubectl as the cluster's administrator, outside of the node's namespaces.
 k() { "$TOOLS/bin/kubectl" --kubeconfig="$W/conf/admin.kubeconfig" "$@"; }

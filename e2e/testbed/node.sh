@@ -1,8 +1,8 @@
-# Role: the node: a claimed slot, network, mount and UTS namespaces kept by one holder process, a cgroup for all that
-# runs in them. What daemons write outside of the cluster's folder goes to mounts that only they see.
+# The node: a claimed slot, network, mount and UTS namespaces that a holder process keeps, and a cgroup for all processes in them. What
+# daemons write outside of the cluster's folder goes to mounts that only they see.
 # shellcheck shell=bash
 
-# Claims the first free slot: the interface is the claim, its alias says whose. Call it locked.
+# Claims the first free slot. The interface is the claim, and its alias names the cluster that holds it. The caller holds the lock.
 claim_slot() {
   local i addresses
   addresses=$(ip -4 -o addr show)
@@ -17,10 +17,10 @@ claim_slot() {
   die "all $SLOTS slots for clusters are taken: testbed list"
 }
 
-# Every mounted cgroup hierarchy: one on cgroup v2, one for each controller on v1.
+# Prints where the cgroup hierarchies are mounted: one on cgroup v2, one for each controller on v1.
 cgroup_roots() { awk '$3 == "cgroup" || $3 == "cgroup2" { print $2 }' /proc/self/mounts; }
 
-# The hierarchy through which processes are found again. Any would do; this one is always there.
+# Prints the hierarchy in which processes are found again. Any would do: it is `pids`, or else the first.
 main_cgroup_root() {
   local roots
   roots=$(cgroup_roots)
@@ -39,10 +39,10 @@ make_cgroups() {
   mkdir -p "$(main_cgroup_root)/$CGROUP/node"
 }
 
-# Moves the calling shell, thus what it starts, into the cluster's cgroup: from then on `down` finds it.
+# Moves the calling shell, and so what it starts, into the cluster's cgroup, where `down` finds it.
 join_cgroup() { echo "$BASHPID" >"$(main_cgroup_root)/$CGROUP/node/cgroup.procs"; }
 
-# What the kubelet wants of the whole machine. It gets files that say so; the machine's own settings stay as they are.
+# Kernel settings that the kubelet demands. It sees files with these values; the machine's own settings stay as they are.
 TUNABLES=(vm/overcommit_memory=1 vm/panic_on_oom=0 kernel/panic=10 kernel/panic_on_oops=1
   kernel/keys/root_maxkeys=1000000 kernel/keys/root_maxbytes=25000000)
 
@@ -50,7 +50,7 @@ start_node() {
   local dir
   for dir in pids log conf/cni pki containerd node/{log,lib,libwork,tunables} volumes/tiny; do mkdir -p "$W/$dir"; done
   make_cgroups
-  # Names: a JVM looks up its host's name and waits 20 s for an answer; and what runs on the node may use Services' names.
+  # A JVM looks up its host's name and would wait 20 s for an answer. Processes on the node may use the names of Services.
   printf '127.0.0.1 localhost\n%s node1\n' "$NODE_IP" >"$W/node/hosts"
   printf 'nameserver %s\nsearch svc.cluster.local cluster.local\noptions ndots:5\n' "$NODE_IP" >"$W/node/resolv.conf"
   (
@@ -58,7 +58,7 @@ start_node() {
     exec setsid unshare --net --mount --uts --propagation slave bash "$HERE/node.sh" hold "$W" "${TUNABLES[@]}"
   ) </dev/null >"$W/log/holder.log" 2>&1 &
   record "$W/pids/holder" $!
-  wait_for 10 test -e "$W/node/ready" || failed holder "the node's namespaces could not be made"
+  wait_for 10 test -e "$W/node/ready" || die_with_log holder "the node's namespaces could not be made"
 
   ip link set "$NODE_LINK" netns "$(pid_in "$W/pids/holder")"
   ip addr add "$HOST_IP/24" dev "$HOST_LINK"
@@ -70,7 +70,7 @@ start_node() {
     { echo 1 >/proc/sys/net/bridge/bridge-nf-call-iptables; } 2>/dev/null || true"
 }
 
-# Inside of the new namespaces: private mounts, then wait for ever.
+# hold W SETTING=VALUE...: runs inside the new namespaces. Makes the private mounts, then sleeps for ever to keep the namespaces.
 hold() {
   local work=$1 tunable path
   shift
@@ -94,12 +94,13 @@ hold() {
   exec sleep infinity
 }
 
-# Replaces this shell's process by a command in the node's namespaces: same pid, so it can be signalled from outside.
+# become CMD...: replaces this shell's process by a command in the node's namespaces. It keeps its pid, so it can be signalled from
+# outside.
 become() {
   exec nsenter -t "$(pid_in "$W/pids/holder")" --net --mount --uts --wdns="$(enterable "$PWD")" -- "$@"
 }
 
-# The folder to be in: node-private ones may lack what the machine's have.
+# enterable FOLDER: prints the working folder to use in the node: /run and /var/log are private there and may lack the folder.
 enterable() { case $1/ in /run/* | /var/log/*) echo / ;; *) echo "$1" ;; esac }
 
 enter() { (join_cgroup && become "$@"); }
@@ -128,7 +129,7 @@ run_command() {
 
 stop_command() { stop_daemon "run-${1:?a title}"; }
 
-# This file is also the holder's program.
+# `start_node` also runs this file as the program of the holder process.
 if [ "${1:-}" = hold ] && [ "${BASH_SOURCE[0]}" = "$0" ]; then
   set -euo pipefail
   shift

@@ -1,5 +1,5 @@
-# Role: volumes for claims, without a provisioner: hostPath volumes made in advance, and a daemon that empties those
-# whose claim is gone and offers them again, as a provisioner with reclaim policy Delete would.
+# Volumes for claims, without a provisioner: hostPath volumes made in advance, and a daemon that empties those whose claim is gone and
+# offers them again, as a provisioner with reclaim policy Delete would.
 # shellcheck shell=bash
 
 VOLUMES=(standard-1 standard-2 standard-3 standard-4 standard-5 standard-6 standard-7 standard-8 tiny)
@@ -22,7 +22,7 @@ END
   done
 }
 
-# The kubelet gives no hostPath to a pod's fsGroup: the folders must be writable for whoever comes.
+# The folders must be writable for everybody, because the kubelet does not give a hostPath volume to a pod's fsGroup.
 make_volumes() {
   local volume
   for volume in "${VOLUMES[@]}"; do
@@ -32,9 +32,9 @@ make_volumes() {
   done
 }
 
-# A Released volume with its claim still in it can't be bound by another; so it is emptied first, then offered, and only
-# if nobody touched it in between: a late word of its release must not empty it under the next claim. It is emptied
-# inside of the node, since `tiny` is mounted only there.
+# reclaim VOLUME: empties a Released volume, then offers it again. While the old claim is still in it, no other claim can bind it. It is
+# offered only if its resourceVersion is still the same: a late event of its release must not empty it under the next claim. It is
+# emptied inside the node, because `tiny` is mounted only there.
 reclaim() {
   local phase version claim
   read -r phase version claim < <(k get pv "$1" \
@@ -56,7 +56,7 @@ volumes_command() {
 
 launch_recycler() { daemon recycler env BELFRY_WORK="$BELFRY_WORK" "$HERE/testbed" recycle "$NAME"; }
 
-# The recycler. A watch costs nothing while nothing happens; it ends when the API server does, hence the loop.
+# The recycler daemon. A watch costs nothing while nothing happens. It ends when the API server ends, so it is started again in a loop.
 recycle() {
   local volume phase
   while :; do

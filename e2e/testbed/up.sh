@@ -1,9 +1,9 @@
-# Role: `up`: the steps from nothing to a cluster that answers, and the mending of one that is there.
+# The command `up`: makes a cluster that answers, or repairs one that is there.
 # shellcheck shell=bash
 
 up() {
   need_root
-  name "$@"
+  select_cluster "$@"
   local owner=''
   [ "${2:-}" != --owner ] || owner=${3:?--owner needs a PID}
   install
@@ -25,7 +25,8 @@ up() {
   cat "$W/env"
 }
 
-# Takes the folder for this process, after removing what is stale, perhaps this folder as well. Call it locked.
+# Claims the folder for this process; fails if another `up` is at work on it. Removes stale clusters first, perhaps this one too. The
+# caller holds the lock.
 begin() {
   ! alive "$W/up" || return 1
   (gc)
@@ -33,7 +34,8 @@ begin() {
   record "$W/up" $$
 }
 
-# A complete cluster whose holder lives: what doesn't run is started, then all of it must answer.
+# Repairs a complete cluster whose holder lives: starts the daemons that don't run, then all of them must answer. Fails if the tools
+# have changed or something does not answer.
 mend() {
   addresses "$(<"$W/slot")"
   [ "$(readlink "$W/tools")" = "$TOOLS" ] || return 1
@@ -82,7 +84,7 @@ bring_up() {
   await_node
   say "node: Ready"
   await_dns
-  wait_for 30 k get serviceaccount default -n default || failed kube-controller-manager "no default service account appears"
+  wait_for 30 k get serviceaccount default -n default || die_with_log kube-controller-manager "no default service account appears"
   await_kafka
   say "Kafka: listening at $NODE_IP:9092"
   kafka_user testbed "$(<"$W/pki/kafka.password")"
@@ -96,6 +98,6 @@ list() {
   for folder in "$BELFRY_WORK"/*/; do
     [ -d "$folder" ] || continue
     of_folder "$(readlink -f "$folder")"
-    printf '%-20s %-10s %-14s %s\n' "$NAME" "$(state)" "10.99.$(cat "$W/slot" 2>/dev/null || echo '?').2" "$W"
+    printf '%-20s %-10s %-14s %s\n' "$NAME" "$(cluster_state)" "10.99.$(cat "$W/slot" 2>/dev/null || echo '?').2" "$W"
   done
 }

@@ -1,10 +1,10 @@
-//! The "never on" column of the table of crates in ARCHITECTURE.md, held against `cargo tree`.
+//! Checks the "never on" column of the table of crates in ARCHITECTURE.md against `cargo tree`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panics")]
 
 use std::collections::BTreeSet;
 use std::process::Command;
 
-/// A crate and what it may never depend on, directly or not.
+/// Each crate with the crates on which it must not depend, directly or indirectly.
 const NEVER: [(&str, &[&str]); 12] = [
     ("belfry-domain", PURE),
     ("belfry-calendar", PURE),
@@ -21,6 +21,7 @@ const NEVER: [(&str, &[&str]); 12] = [
 ];
 const PURE: &[&str] = &["tokio", "kube", "sqlx", "rdkafka", "reqwest"];
 
+/// The names of the crate itself and of all its dependencies, direct and indirect, without those of its tests.
 fn dependencies_of(name: &str) -> BTreeSet<String> {
     let output = Command::new(env!("CARGO"))
         .args([
@@ -66,7 +67,7 @@ fn members() -> Vec<String> {
 
 #[test]
 fn the_table_names_every_library_and_binary_of_the_workspace() {
-    // The operator wires what others hold, the protocol is what all share, e2e and fuzz are tests.
+    // The operator puts the other crates together, all crates share the protocol, e2e and fuzz are tests.
     let free = ["operator", "protocol", "e2e", "fuzz"];
     let named: BTreeSet<String> = NEVER.iter().map(|(name, _)| (*name).to_owned()).collect();
     for member in members().into_iter().filter(|member| !free.contains(&member.as_str())) {

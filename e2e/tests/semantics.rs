@@ -1,4 +1,4 @@
-//! What names a clause of docs/semantics.md names one that is there, and what that page names as a test is one.
+//! Checks that each clause of docs/semantics.md that code or documents name exists, and each test that this page names too.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panics")]
 
 use std::collections::BTreeSet;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 const PAGE: &str = include_str!("../../docs/semantics.md");
 
-/// All Rust files and documents of the workspace.
+/// Path and text of all Rust and Markdown files of the workspace.
 fn texts() -> Vec<(PathBuf, String)> {
     let mut texts = Vec::new();
     let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("..")];
@@ -26,7 +26,7 @@ fn texts() -> Vec<(PathBuf, String)> {
     texts
 }
 
-/// The words of a line that look like a clause.
+/// The words of a line that look like the number of a clause, such as `P12`.
 fn clauses(line: &str) -> impl Iterator<Item = &str> {
     line.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| {
         let (letter, number) = word.split_at(usize::from(word.starts_with(['P', 'R', 'E', 'D', 'S'])));
@@ -35,7 +35,7 @@ fn clauses(line: &str) -> impl Iterator<Item = &str> {
 }
 
 #[test]
-fn every_clause_that_is_named_is_there() {
+fn every_clause_that_is_named_exists() {
     let known: BTreeSet<&str> =
         PAGE.lines().filter_map(|line| line.strip_prefix("- **")?.split_once(".**")).map(|it| it.0).collect();
     assert!(known.len() > 50 && known.iter().all(|id| clauses(id).eq([*id])), "{known:?}");
@@ -55,7 +55,7 @@ fn every_clause_that_is_named_is_there() {
 }
 
 #[test]
-fn every_test_that_the_page_names_is_one() {
+fn every_test_that_the_page_names_exists() {
     let (_, table) = PAGE.split_once("## Which tests hold them").expect("the table");
     let tests: Vec<&str> =
         table.split('`').skip(1).step_by(2).filter(|name| !name.contains(['/', '.'])).collect();

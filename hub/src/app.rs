@@ -12,6 +12,7 @@ use crate::denials::Denials;
 use crate::faults::Faults;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
+use crate::peers::Peers;
 use crate::reading::{Reader, Reads};
 use crate::refusal::Refusal;
 use crate::render::Texts;
@@ -30,6 +31,9 @@ pub(crate) struct Shared {
     pub(crate) reads: Reads,
     pub(crate) reports: Reports,
     pub(crate) sessions: Sessions,
+    pub(crate) peers: Peers,
+    /// What this hub is called among others: its pod's name, or a random one.
+    pub(crate) name: String,
     pub(crate) texts: Arc<Texts>,
     pub(crate) attempts: Attempts,
     pub(crate) metrics: Arc<Metrics>,

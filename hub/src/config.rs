@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use domain::Millis;
+use ledger::Database;
 
 /// The form of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -15,14 +16,51 @@ pub enum LogFormat {
     Text,
 }
 
+/// What to do instead of serving.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Copy a ledger from SQLite to PostgreSQL, or back: whole, or not at all. No hub may use either. Each is the path of a file, a URL
+    /// (postgres://...), or @FILE for a file with a URL. Consumers, reminders and retries go on from there where they stood.
+    Migrate {
+        /// The ledger to copy.
+        #[arg(long)]
+        from: Database,
+        /// Where to copy it, which must be empty.
+        #[arg(long)]
+        to: Database,
+    },
+    /// Copy the ledger of a running hub to a new file, as it is at one instant. SQLite only.
+    Backup {
+        /// The new file.
+        #[arg(long)]
+        to: PathBuf,
+        /// The ledger.
+        #[arg(long, default_value = "/var/lib/belfry/belfry.db")]
+        from: PathBuf,
+    },
+    /// Put a copy in the place of the ledger. The hub must not run. SQLite only.
+    Restore {
+        /// The copy.
+        #[arg(long)]
+        from: PathBuf,
+        /// The ledger that is replaced.
+        #[arg(long, default_value = "/var/lib/belfry/belfry.db")]
+        to: PathBuf,
+    },
+}
+
 /// All settings of the hub.
 #[derive(Debug, Clone, Parser)]
 #[command(
     name = "belfry-hub",
     version,
-    about = "The hub of Belfry: keeps the ledger, decides, hands out work."
+    about = "The hub of Belfry: keeps the ledger, decides, hands out work.",
+    args_conflicts_with_subcommands = true
 )]
 pub struct Config {
+    /// What to do instead of serving.
+    #[command(subcommand)]
+    pub command: Option<Command>,
     /// Address of the API, for operator, workers and people.
     #[arg(long, env = "BELFRY_LISTEN", default_value = "0.0.0.0:8443")]
     pub listen: SocketAddr,
@@ -35,9 +73,17 @@ pub struct Config {
     /// Address of /healthz, /readyz and /metrics.
     #[arg(long, env = "BELFRY_METRICS_LISTEN", default_value = "0.0.0.0:8081")]
     pub metrics_listen: SocketAddr,
-    /// Folder of the database. Only one hub may use it at a time.
+    /// Folder of the database. Only one hub may use it at a time. Not used with --database-url-file.
     #[arg(long, env = "BELFRY_DATA_DIR", default_value = "/var/lib/belfry")]
     pub data_dir: PathBuf,
+    /// File with the URL of a PostgreSQL database, 15 or newer, in place of a database in a folder:
+    /// `postgres://USER:PASSWORD@HOST/NAME?sslmode=verify-full&sslrootcert=FILE`. Several hubs may use it. Read again for each new
+    /// connection, so a rotated password needs no restart.
+    #[arg(long, env = "BELFRY_DATABASE_URL_FILE")]
+    pub database_url_file: Option<PathBuf>,
+    /// What this hub is called among the hubs of its database. Each must have a name of its own.
+    #[arg(long, env = "BELFRY_HUB_NAME", default_value = "hub")]
+    pub name: String,
     /// Audience that tokens for the hub are made for: `kubectl create token ACCOUNT --audience=belfry-hub`.
     #[arg(long, env = "BELFRY_AUDIENCE", default_value = "belfry-hub")]
     pub audience: String,

@@ -102,6 +102,7 @@ fn storage(error: &Error) -> Option<&'static str> {
     match error {
         Error::StorageFull(_) => Some("StorageFull"),
         Error::Corrupt(_) => Some("Corrupt"),
+        Error::OtherLedger { .. } => Some("OtherLedger"),
         Error::Storage(_) | Error::Refused(_) | Error::Locked(_) | Error::TooNew { .. } => Some("Storage"),
         Error::NotFound(_)
         | Error::Conflict(_)
@@ -125,6 +126,7 @@ fn refusal(error: &Error) -> Refusal {
         | Error::Refused(_)
         | Error::Corrupt(_)
         | Error::Locked(_)
+        | Error::OtherLedger { .. }
         | Error::TooNew { .. } => Refusal::unavailable("the hub's storage failed; its log says why"),
     }
 }

@@ -21,6 +21,7 @@ mod loops;
 mod memory;
 mod metrics;
 mod middleware;
+mod peers;
 mod reader_slots;
 mod reading;
 mod refusal;
@@ -33,6 +34,6 @@ mod tls;
 mod wait;
 
 pub use chance::Chance;
-pub use config::{Config, LogFormat};
+pub use config::{Command, Config, LogFormat};
 pub use refusal::Refusal;
 pub use startup::{Hub, Start};

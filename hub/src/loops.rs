@@ -17,6 +17,7 @@ use crate::app::App;
 use crate::clock;
 use crate::health::Health;
 use crate::metrics::LoopLabel;
+use crate::peers;
 
 /// How long one run of batches may take. Then the loop reports that it is alive, and the next run goes on.
 const RUN: Duration = Duration::from_secs(5);
@@ -24,6 +25,9 @@ const RUN: Duration = Duration::from_secs(5);
 const PUBLISH_PACE: Duration = Duration::from_millis(250);
 /// The longest time between two publications of statuses.
 const PUBLISH_IDLE: Duration = Duration::from_secs(1);
+
+/// How often a hub asks what others have changed.
+const CATCH_UP_PACE: Duration = Duration::from_millis(250);
 
 /// What the loops need besides the ledger.
 #[derive(Clone)]
@@ -115,6 +119,19 @@ pub(crate) fn start(app: &App, health: &Arc<Health>, settings: &Settings, tasks:
     tasks.spawn(every(run("prune", seconds(2)), prune, settings.clone()));
     tasks.spawn(every(run("measure", seconds(10)), measure, settings.clone()));
     tasks.spawn(publish(run("statuses", PUBLISH_IDLE)));
+    if app.ledger.is_shared() {
+        app.sessions.others_are_known(false);
+        tasks.spawn(every(
+            run("catch-up", CATCH_UP_PACE),
+            |app, _| async move { app.ledger.catch_up().await },
+            settings.clone(),
+        ));
+        tasks.spawn(every(
+            run("peers", seconds(1)),
+            |app, _| async move { peers::exchange(&app).await },
+            settings.clone(),
+        ));
+    }
 }
 
 /// Runs at the loop's pace. If a run takes longer than that, the missed ones are not made up for.
@@ -253,8 +270,7 @@ async fn publish(mut runs: BackgroundLoop) {
     let mut changed = app.ledger.watch(&Signal::Statuses);
     loop {
         changed.borrow_and_update();
-        let (mut view, instances) = app.reports.view(Instant::now());
-        app.texts.tell(&mut view, Instant::now());
+        let (view, instances) = app.peers.view(&app, Instant::now());
         app.metrics.instances.set(instances as i64);
         let result = app.ledger.publish_statuses(Arc::new(view), clock::now()).await;
         if let Ok(published) = &result {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Parser as _;
 use hub::auth::KubeReviewer;
-use hub::{Chance, Config, Hub, Start, logs};
+use hub::{Chance, Command, Config, Hub, Start, logs};
 use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
 
@@ -16,10 +16,47 @@ async fn main() -> ExitCode {
         eprintln!("belfry-hub: {error:#}");
         return ExitCode::from(2);
     }
+    if let Some(command) = config.command.clone() {
+        return maintain(command).await;
+    }
     match run_until_signal(config).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = format!("{error:#}"), "the hub ends");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Copies a ledger, and says on standard output what was copied and how long it took.
+async fn maintain(command: Command) -> ExitCode {
+    // For connections to PostgreSQL. It fails only if there is one already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let begun = std::time::Instant::now();
+    let done = match command {
+        Command::Migrate { from, to } => ledger::copy(&from, &to).await.map(|copied| {
+            let rows: u64 = copied.iter().map(|(_, rows)| rows).sum();
+            let tables: Vec<String> = copied
+                .iter()
+                .filter(|(_, rows)| *rows > 0)
+                .map(|(table, rows)| format!("{table} {rows}"))
+                .collect();
+            format!("{rows} rows copied and compared: {}", tables.join(", "))
+        }),
+        Command::Backup { from, to } => {
+            ledger::back_up(&from, &to).await.map(|bytes| format!("{bytes} bytes in {}", to.display()))
+        }
+        Command::Restore { from, to } => {
+            ledger::restore(&from, &to).await.map(|()| format!("{} is in place", to.display()))
+        }
+    };
+    match done {
+        Ok(said) => {
+            println!("belfry-hub: {said}; it took {:.1} s", begun.elapsed().as_secs_f64());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("belfry-hub: {error}; nothing was changed");
             ExitCode::FAILURE
         }
     }

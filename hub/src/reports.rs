@@ -12,6 +12,7 @@ use ledger::WorkerView;
 use protocol::messages::{ObjectProblem, Report};
 use tokio::sync::Notify;
 
+use crate::peers::{PeerReport, ShownReport};
 use crate::refusal::Refusal;
 
 /// How long a report counts.
@@ -74,6 +75,15 @@ impl Reports {
         namespace.bytes -= gone;
         *total -= gone;
         if report.leaving {
+            // Kept for a minute, since another hub may have an earlier report of it.
+            if namespace.instances.len() < INSTANCES
+                && namespace.bytes + bytes <= BYTES
+                && *total + bytes <= ALL_BYTES
+            {
+                namespace.bytes += bytes;
+                *total += bytes;
+                namespace.instances.insert(report.instance.clone(), Heard { report, bytes, at });
+            }
             self.changed.notify_one();
             return Ok(());
         }
@@ -98,29 +108,59 @@ impl Reports {
         Ok(())
     }
 
-    /// All reports of the last minute, merged, and the number of instances that sent them.
-    pub(crate) fn view(&self, at: Instant) -> (WorkerView, usize) {
+    /// The reports that other hubs should hear of, up to so many bytes.
+    pub(crate) fn shown(&self, most: usize, at: Instant) -> Vec<ShownReport> {
+        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut bytes = 0;
+        let mut shown = Vec::new();
+        for (ns, namespace) in &all.namespaces {
+            for heard in namespace.instances.values() {
+                let age = at.saturating_duration_since(heard.at);
+                bytes += heard.bytes;
+                if age < COUNTS_FOR && bytes <= most {
+                    let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+                    shown.push(ShownReport { namespace: ns.clone(), report: heard.report.clone(), age_ms });
+                }
+            }
+        }
+        shown
+    }
+
+    /// All reports of the last minute, merged, and the number of instances that sent them. Of a worker that has
+    /// reported to several hubs the newest report counts.
+    pub(crate) fn view(&self, peers: &[PeerReport], at: Instant) -> (WorkerView, usize) {
         let mut view = WorkerView::default();
         let mut instances = 0;
+        let mut newest: HashMap<(&str, &str), &PeerReport> = HashMap::new();
+        for peer in peers.iter().filter(|peer| at.saturating_duration_since(peer.at) < COUNTS_FOR) {
+            let one = newest.entry((&peer.namespace, &peer.report.instance)).or_insert(peer);
+            if peer.at > one.at {
+                *one = peer;
+            }
+        }
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         let All { namespaces, bytes: total } = &mut *all;
         *total = 0;
-        namespaces.retain(|ns, namespace| {
+        namespaces.retain(|_, namespace| {
             namespace.instances.retain(|_, heard| at.saturating_duration_since(heard.at) < COUNTS_FOR);
             namespace.bytes = namespace.instances.values().map(|heard| heard.bytes).sum();
             *total += namespace.bytes;
-            instances += namespace.instances.len();
-            for heard in namespace.instances.values() {
-                merge(&mut view, &heard.report);
-                if at.saturating_duration_since(heard.at) < OWNS_FOR
-                    && let Some(source) = &heard.report.source
-                {
-                    let owned = view.owned.entry((ns.clone(), source.to_string())).or_default();
-                    owned.extend(heard.report.owned.iter().cloned());
-                }
-            }
             !namespace.instances.is_empty()
         });
+        for (ns, namespace) in namespaces.iter() {
+            for (instance, heard) in &namespace.instances {
+                let key = (ns.as_str(), instance.as_str());
+                if newest.get(&key).is_none_or(|peer| peer.at <= heard.at) {
+                    newest.remove(&key);
+                    instances += usize::from(!heard.report.leaving);
+                    merge(&mut view, ns, &heard.report, at.saturating_duration_since(heard.at));
+                }
+            }
+        }
+        for peer in newest.values() {
+            instances += usize::from(!peer.report.leaving);
+            merge(&mut view, &peer.namespace, &peer.report, at.saturating_duration_since(peer.at));
+        }
         (view, instances)
     }
 }
@@ -135,7 +175,17 @@ fn weight(report: &Report) -> usize {
     512 + report.instance.len() + running + problems + owned
 }
 
-fn merge(view: &mut WorkerView, report: &Report) {
+/// Adds a report that came so long ago.
+fn merge(view: &mut WorkerView, ns: &str, report: &Report, age: Duration) {
+    if report.leaving {
+        return;
+    }
+    if age < OWNS_FOR
+        && let Some(source) = &report.source
+    {
+        let owned = view.owned.entry((ns.to_owned(), source.to_string())).or_default();
+        owned.extend(report.owned.iter().cloned());
+    }
     for (uid, revision) in &report.running {
         let revisions: &mut BTreeMap<_, i32> = view.running.entry(*uid).or_default();
         *revisions.entry(revision.clone()).or_default() += 1;
@@ -191,7 +241,7 @@ mod tests {
     }
 
     fn running(reports: &Reports, at: Instant) -> i32 {
-        let (view, _) = reports.view(at);
+        let (view, _) = reports.view(&[], at);
         view.running.get(&RULE).and_then(|each| each.get(&Digest::of("r1"))).copied().unwrap_or(0)
     }
 
@@ -214,7 +264,7 @@ mod tests {
         let reports = Reports::default();
         let at = Instant::now();
         reports.put("a", report("one"), at).expect("taken");
-        let owned = |after| !reports.view(at + Duration::from_secs(after)).0.owned.is_empty();
+        let owned = |after| !reports.view(&[], at + Duration::from_secs(after)).0.owned.is_empty();
         assert!(owned(29));
         assert!(!owned(31));
         reports.put("a", report("one"), at + Duration::from_secs(40)).expect("taken");
@@ -222,6 +272,33 @@ mod tests {
         let leaving = Report { leaving: true, ..report("one") };
         reports.put("a", leaving, at + Duration::from_secs(41)).expect("taken");
         assert!(!owned(41));
+    }
+
+    #[test]
+    fn of_a_worker_that_reported_to_several_hubs_the_newest_report_counts() {
+        let (one, other) = (Reports::default(), Reports::default());
+        let at = Instant::now();
+        let after = |seconds| at + Duration::from_secs(seconds);
+        let shown = |now| -> Vec<PeerReport> {
+            let peer = |it: ShownReport| PeerReport {
+                at: now - Duration::from_millis(it.age_ms),
+                namespace: it.namespace,
+                report: it.report,
+            };
+            other.shown(1 << 20, now).into_iter().map(peer).collect()
+        };
+        let both = |now| {
+            let (view, instances) = one.view(&shown(now), now);
+            (view.running.get(&RULE).map_or(0, |each| each.values().sum()), instances)
+        };
+        one.put("a", report("one"), at).expect("taken");
+        other.put("a", report("two"), after(1)).expect("taken");
+        other.put("a", report("one"), after(2)).expect("taken");
+        assert_eq!(both(after(3)), (2, 2), "a worker counts once");
+        other.put("a", Report { leaving: true, ..report("one") }, after(4)).expect("taken");
+        assert_eq!(both(after(5)), (1, 1), "it left by the other hub");
+        assert_eq!(other.shown(100, after(5)).len(), 0, "what is over the bound is not shown");
+        assert_eq!(both(after(66)), (0, 0));
     }
 
     #[test]
@@ -241,7 +318,7 @@ mod tests {
         assert!(reports.put("e", report("one"), at).is_ok());
         // A worker's next report replaces its earlier one.
         assert!((0..10).all(|_| reports.put("b", large("0"), at).is_ok()));
-        let (_, instances) = reports.view(at + COUNTS_FOR);
+        let (_, instances) = reports.view(&[], at + COUNTS_FOR);
         assert_eq!((instances, reports.all.lock().expect("unpoisoned").bytes), (0, 0));
     }
 
@@ -256,7 +333,7 @@ mod tests {
         two.problems.insert(RULE, vec![problem("no word", "x".to_owned())]);
         reports.put("a", one, at).expect("taken");
         reports.put("a", two, at).expect("taken");
-        let (view, _) = reports.view(at);
+        let (view, _) = reports.view(&[], at);
         let found: Vec<_> = view.problems[&RULE].iter().collect();
         assert_eq!(found.len(), 2);
         assert_eq!(found[0].message.chars().count(), MESSAGE);
@@ -266,6 +343,6 @@ mod tests {
             more.problems.insert(RULE, vec![problem("Own", format!("of {instance}"))]);
             reports.put("a", more, at).expect("taken");
         }
-        assert_eq!(reports.view(at).0.problems[&RULE].len(), PROBLEMS);
+        assert_eq!(reports.view(&[], at).0.problems[&RULE].len(), PROBLEMS);
     }
 }

@@ -4,18 +4,22 @@
 //! A worker's process is gone when another process of the same pod asks for work: the kubelet starts one after the
 //! other. It is also taken for gone after 10 s of silence while another pod works in its place; a worker with
 //! attempts in hand reports every 2 s. A worker that is alone keeps its leases to their end, however silent it is.
-//! All this is only in memory: after a restart of the hub every worker has 10 s to report.
+//! All this is only in memory: after a restart of the hub every worker has 10 s to report. Several hubs tell each other
+//! whom they hear (`peers.rs`).
 //!
 //! Correctness does not depend on it: an outcome that arrives later is still recorded, and a message that was sent
 //! twice has the same id both times.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ledger::PresentWorkers;
 use protocol::messages::Pool;
 use uuid::Uuid;
+
+use crate::peers::ShownSession;
 
 /// How long a worker with a successor may be silent before it is taken for gone.
 const SILENT: Duration = Duration::from_secs(10);
@@ -30,6 +34,8 @@ struct Session {
     heard: Instant,
     /// How many of its claims wait for work now.
     waiting: usize,
+    /// It was another hub that heard it last.
+    by_peer: bool,
 }
 
 #[derive(Debug, Default)]
@@ -46,6 +52,8 @@ struct PoolSessions {
 pub(crate) struct Sessions {
     pools: Arc<Mutex<HashMap<Key, PoolSessions>>>,
     began: Instant,
+    /// Other hubs may hear workers, and it is not known now which ones.
+    unknown: Arc<AtomicBool>,
 }
 
 /// Held while a claim waits, which shows that its worker is alive. Dropped when the claim ends, however it ends.
@@ -69,7 +77,7 @@ impl Drop for WaitingClaim {
 
 impl Sessions {
     pub(crate) fn new(began: Instant) -> Self {
-        Self { pools: Arc::default(), began }
+        Self { pools: Arc::default(), began, unknown: Arc::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, PoolSessions>> {
@@ -81,15 +89,69 @@ impl Sessions {
         let mut pools = self.lock();
         let pool_sessions = pools.entry((ns.to_owned(), pool)).or_default();
         if let Some(known) = pool_sessions.sessions.get_mut(&session) {
-            known.heard = at;
+            (known.heard, known.by_peer) = (at, false);
             return;
         }
         pool_sessions.sessions.retain(|_, other| other.instance != instance);
         pool_sessions.news = true;
         if pool_sessions.sessions.len() <= MOST {
             let instance = instance.to_owned();
-            pool_sessions.sessions.insert(session, Session { instance, heard: at, waiting: 0 });
+            pool_sessions
+                .sessions
+                .insert(session, Session { instance, heard: at, waiting: 0, by_peer: false });
         }
+    }
+
+    /// Records that another hub heard a process. What is known better stays.
+    pub(crate) fn heard_by_peer(&self, ns: &str, pool: Pool, instance: &str, session: Uuid, at: Instant) {
+        let mut pools = self.lock();
+        let pool_sessions = pools.entry((ns.to_owned(), pool)).or_default();
+        let is_old = |known: &Session| known.heard >= at || known.waiting > 0;
+        if let Some(known) = pool_sessions.sessions.get_mut(&session) {
+            if !is_old(known) {
+                (known.heard, known.by_peer) = (at, true);
+            }
+            return;
+        }
+        // An earlier process of a pod that has a newer one.
+        if pool_sessions.sessions.values().any(|known| known.instance == instance && is_old(known)) {
+            return;
+        }
+        pool_sessions.sessions.retain(|_, other| other.instance != instance);
+        pool_sessions.news = true;
+        if pool_sessions.sessions.len() <= MOST {
+            let instance = instance.to_owned();
+            pool_sessions
+                .sessions
+                .insert(session, Session { instance, heard: at, waiting: 0, by_peer: true });
+        }
+    }
+
+    /// The processes that this hub heard itself.
+    pub(crate) fn shown(&self, at: Instant) -> Vec<ShownSession> {
+        let mut shown = Vec::new();
+        for ((ns, pool), pool_sessions) in &*self.lock() {
+            for (session, known) in pool_sessions.sessions.iter().filter(|(_, known)| !known.by_peer) {
+                let age = if known.waiting > 0 {
+                    Duration::ZERO
+                } else {
+                    at.saturating_duration_since(known.heard)
+                };
+                shown.push(ShownSession {
+                    namespace: ns.clone(),
+                    pool: *pool,
+                    instance: known.instance.clone(),
+                    session: *session,
+                    age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
+                });
+            }
+        }
+        shown
+    }
+
+    /// Whether it is known whom the other hubs hear. While it is not, nobody is taken for gone because of silence.
+    pub(crate) fn others_are_known(&self, known: bool) {
+        self.unknown.store(!known, Ordering::Relaxed);
     }
 
     /// Records the same of a process that asks for work, for as long as the claim waits.
@@ -106,7 +168,8 @@ impl Sessions {
 
     /// Pools in which a process came or went, each with the processes that are alive.
     pub(crate) fn changed_pools(&self, at: Instant) -> Vec<(String, Pool, PresentWorkers)> {
-        let all_heard = at.saturating_duration_since(self.began) >= SILENT;
+        let all_heard =
+            at.saturating_duration_since(self.began) >= SILENT && !self.unknown.load(Ordering::Relaxed);
         let mut looks = Vec::new();
         self.lock().retain(|(ns, pool), pool_sessions| {
             let before = pool_sessions.sessions.len();
@@ -215,6 +278,25 @@ mod tests {
         assert_eq!(there(&sessions, after(at, 10)), Some((vec![TWO], true)), "others had 10 s");
         assert_eq!(there(&sessions, after(at, 40)), None);
         assert!(sessions.lock().is_empty());
+    }
+
+    #[test]
+    fn what_another_hub_heard_counts_unless_it_is_known_better() {
+        let at = Instant::now();
+        let sessions = Sessions::new(at);
+        sessions.heard("a", Pool::Send, "new", TWO, after(at, 20));
+        sessions.heard_by_peer("a", Pool::Send, "old", ONE, after(at, 19));
+        assert_eq!(there(&sessions, after(at, 20)), Some((vec![ONE, TWO], true)));
+        assert_eq!(sessions.shown(after(at, 20)).len(), 1, "it shows only whom it heard itself");
+        // An earlier process of the same pod, of which the other hub heard last.
+        sessions.heard_by_peer("a", Pool::Send, "new", Uuid::from_u128(3), after(at, 19));
+        assert_eq!(there(&sessions, after(at, 25)), None);
+        assert_eq!(there(&sessions, after(at, 29)), Some((vec![TWO], true)), "silent at both");
+        // A later one.
+        sessions.heard_by_peer("a", Pool::Send, "new", Uuid::from_u128(3), after(at, 29));
+        assert_eq!(there(&sessions, after(at, 29)), Some((vec![Uuid::from_u128(3)], true)));
+        sessions.others_are_known(false);
+        assert_eq!(there(&sessions, after(at, 30)), Some((vec![Uuid::from_u128(3)], false)));
     }
 
     #[test]

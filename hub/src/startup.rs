@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use ledger::{Error, Ledger, Options};
+use ledger::{Database, Error, Ledger, Options};
 use serving::{Caps, Probes, Tunnel, serve_with_tunnel};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +23,7 @@ use crate::health::{self, Health};
 use crate::limits::Limits;
 use crate::loops;
 use crate::metrics::Metrics;
+use crate::peers::Peers;
 use crate::reading::{self, Reads};
 use crate::render::Texts;
 use crate::reports::Reports;
@@ -36,8 +37,10 @@ const FILE: &str = "belfry.db";
 const LOCK_PATIENCE: Duration = Duration::from_secs(30);
 /// How long requests and loops may take to end. With `CLOSE_PATIENCE`, a stop takes less than ten seconds.
 const STOP_PATIENCE: Duration = Duration::from_secs(6);
+/// How long it may take to tell the other hubs of the stop.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(1);
 /// How long the ledger may take to close.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(3);
+const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a hub starts with.
 pub struct Start {
@@ -104,6 +107,8 @@ impl Hub {
             reads: Reads::new(),
             reports: Reports::default(),
             sessions: Sessions::new(Instant::now()),
+            peers: Peers::default(),
+            name: config.name,
             attempts: Attempts::default(),
             faults: Faults::new(metrics.clone()),
             metrics,
@@ -115,7 +120,10 @@ impl Hub {
         let settings = loops::Settings {
             keep_delivered: config.keep_delivered,
             keep_dead: config.keep_dead,
-            files: vec![file.with_extension("db-wal"), file],
+            files: match config.database_url_file {
+                Some(_) => Vec::new(),
+                None => vec![file.with_extension("db-wal"), file],
+            },
         };
         loops::start(&app, &health, &settings, &tasks);
         let tunnel = Tunnel { path: protocol::paths::TUNNEL, protocol: protocol::paths::TUNNEL_PROTOCOL };
@@ -139,6 +147,8 @@ impl Hub {
         if tokio::time::timeout(STOP_PATIENCE, self.tasks.wait()).await.is_err() {
             tracing::warn!("some requests did not end in time");
         }
+        // The others need not wait until this hub counts as gone.
+        let _ = tokio::time::timeout(LEAVE_PATIENCE, self.app.ledger.leave(&self.app.name)).await;
         let closing = self.app.ledger.clone().close();
         if tokio::time::timeout(CLOSE_PATIENCE, closing).await.is_err() {
             tracing::warn!("the ledger did not close in time; what was answered is durable");
@@ -148,13 +158,19 @@ impl Hub {
     }
 }
 
-/// Opens the ledger. During a roll-out the old hub may still hold the database: then it waits up to
-/// `LOCK_PATIENCE`.
+/// Opens the ledger. During a roll-out the old hub may still hold the file, and PostgreSQL may start at the same time: then it
+/// waits up to `LOCK_PATIENCE`.
 async fn open_ledger(config: &Config, new_id: Uuid, texts: Arc<Texts>) -> anyhow::Result<Ledger> {
-    let folder = &config.data_dir;
-    tokio::fs::create_dir_all(folder)
-        .await
-        .with_context(|| format!("the data folder {} can't be made", folder.display()))?;
+    let database = match &config.database_url_file {
+        Some(file) => Database::PostgresUrlFile(file.clone()),
+        None => {
+            let folder = &config.data_dir;
+            tokio::fs::create_dir_all(folder)
+                .await
+                .with_context(|| format!("the data folder {} can't be made", folder.display()))?;
+            Database::Sqlite(folder.join(FILE))
+        }
+    };
     let mut options = Options::new(new_id);
     options.max_pending = config.max_pending;
     options.max_groups = config.max_groups;
@@ -166,10 +182,10 @@ async fn open_ledger(config: &Config, new_id: Uuid, texts: Arc<Texts>) -> anyhow
     let began = tokio::time::Instant::now();
     let mut said = false;
     loop {
-        match Ledger::open(&folder.join(FILE), options.clone(), texts.clone()).await {
-            Err(error @ Error::Locked(_)) if began.elapsed() < LOCK_PATIENCE => {
+        match Ledger::open(database.clone(), options.clone(), texts.clone()).await {
+            Err(error @ (Error::Locked(_) | Error::Storage(_))) if began.elapsed() < LOCK_PATIENCE => {
                 if !said {
-                    tracing::warn!(%error, "waiting for the other hub to end");
+                    tracing::warn!(%error, "the database can't be opened yet; it is tried again");
                     said = true;
                 }
                 tokio::time::sleep(Duration::from_millis(250)).await;

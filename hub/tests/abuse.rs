@@ -1,4 +1,4 @@
-//! What one tenant, or anybody without a token, does to the hub, and that another's commits and reads go on meanwhile.
+//! Attacks on the hub by one tenant, or by somebody without a token. Commits and reads of others go on meanwhile.
 #![allow(clippy::expect_used, clippy::panic, reason = "this is a test")]
 
 mod common;
@@ -8,7 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::{Bed, LONG, channel, ends, jwt, jwt_for, logs, matched, rule, source, status, until};
+use common::{
+    TestHub, YEAR_2100, channel, commit_of_one, jwt, jwt_for, logs, rule, source, status_code, topic_ends,
+    wait_until,
+};
 use domain::{Digest, Outcome, Plan, PlanBody};
 use protocol::messages::{
     AttemptOutcome, ClaimRequest, Commit, DeadLetterQuery, Matched, NotificationQuery, ObjectProblem,
@@ -19,44 +22,45 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
-const NOW: Duration = Duration::ZERO;
+const NO_WAIT: Duration = Duration::ZERO;
 
-/// A namespace with a rule whose topic is open.
-struct Tenant {
+/// A worker whose namespace has a channel and a rule, and that has asked for the positions of the rule's topic.
+struct TenantWorker {
     rule: Plan,
     worker: Client,
     token: String,
     revision: Digest,
 }
 
-impl Tenant {
-    async fn new(bed: &Bed, ns: &str, uid: u128) -> Self {
+impl TenantWorker {
+    async fn new(hub: &TestHub, ns: &str, uid: u128) -> Self {
         let rule = rule(ns, "errors", uid, "x");
-        bed.put(&[&channel(ns, "hook", uid + 1), &rule]).await;
-        let (worker, token) = (bed.worker(ns), bed.worker_token(ns));
+        hub.put_plans(&[&channel(ns, "hook", uid + 1), &rule]).await;
+        let (worker, token) = (hub.worker(ns), hub.worker_token(ns));
         let key = source().key();
-        let plan = worker.source_plan(ns, key.as_str(), "", NOW).await.expect("an answer").expect("a plan");
-        worker.positions(ns, key.as_str(), &ends()).await.expect("positions");
+        let plan =
+            worker.source_plan(ns, key.as_str(), "", NO_WAIT).await.expect("an answer").expect("a plan");
+        worker.positions(ns, key.as_str(), &topic_ends()).await.expect("positions");
         Self { rule, worker, token, revision: plan.revision }
     }
 
     fn commit(&self, offset: i64) -> Commit {
-        matched(&self.rule, self.revision.clone(), offset)
+        commit_of_one(&self.rule, self.revision.clone(), offset)
     }
 
-    /// The next record of the partition, told and taken at the first try.
-    async fn goes_on(&self, offset: i64) {
+    /// Commits one record at this offset, which must be the next one; the hub must accept it at the first try.
+    async fn assert_commits(&self, offset: i64) {
         let answer =
             self.worker.commit(&self.rule.namespace, source().key().as_str(), &self.commit(offset)).await;
         assert!(answer.expect("an answer").entries[0].is_accepted(), "record {offset}");
     }
 
-    fn commits(&self, bed: &Bed) -> String {
-        format!("{}/v1/namespaces/{}/sources/{}/commits", bed.url, self.rule.namespace, source().key())
+    fn commits_url(&self, hub: &TestHub) -> String {
+        format!("{}/v1/namespaces/{}/sources/{}/commits", hub.url, self.rule.namespace, source().key())
     }
 }
 
-/// What is answered to a body that is sent as it is.
+/// Posts a body as it is. Returns the answer's status and problem.
 async fn post(url: &str, token: &str, body: reqwest::Body) -> (u16, Problem) {
     let request =
         reqwest::Client::new().post(url).bearer_auth(token).header("content-type", "application/json");
@@ -66,7 +70,7 @@ async fn post(url: &str, token: &str, body: reqwest::Body) -> (u16, Problem) {
     (status, problem)
 }
 
-/// The same in pieces, without saying how long it is; the answer as it comes.
+/// Posts a body in chunks, without a content length. Returns the beginning of the answer, up to 4 KiB.
 async fn in_pieces(url: &str, token: &str, body: &str) -> String {
     let (address, path) = url.trim_start_matches("http://").split_once('/').expect("a path");
     let mut stream = TcpStream::connect(address).await.expect("connected");
@@ -89,13 +93,13 @@ async fn in_pieces(url: &str, token: &str, body: &str) -> String {
         let read = answers.read(&mut answer).await.unwrap_or(0);
         String::from_utf8_lossy(&answer[..read]).into_owned()
     };
-    // It may be refused before all of it was sent.
+    // The hub may refuse the body before all of it was sent.
     let (_, answer) = tokio::join!(send, answer);
     answer
 }
 
-/// A commit with this text in the place of its sample's value.
-fn with_value(tenant: &Tenant, value: &str) -> String {
+/// A commit whose sample has this JSON text as its value.
+fn with_value(tenant: &TenantWorker, value: &str) -> String {
     let mut commit = serde_json::to_value(tenant.commit(0)).expect("JSON");
     *commit.pointer_mut("/entries/0/records/0/sample/value").expect("a value") = Value::from("HERE");
     commit.to_string().replace("\"HERE\"", value)
@@ -103,8 +107,9 @@ fn with_value(tenant: &Tenant, value: &str) -> String {
 
 #[tokio::test]
 async fn a_body_that_takes_many_times_its_bytes_is_refused_by_name_while_others_commit() {
-    let mut bed = Bed::new("heavy", &[]).await;
-    let (busy, calm) = (Tenant::new(&bed, "busy", 0x10).await, Tenant::new(&bed, "calm", 0x20).await);
+    let mut hub = TestHub::new("heavy", &[]).await;
+    let (busy, calm) =
+        (TenantWorker::new(&hub, "busy", 0x10).await, TenantWorker::new(&hub, "calm", 0x20).await);
     let list = |part: &str, most: usize| format!("[{}]", vec![part; most / (part.len() + 1)].join(","));
     let heavy: Vec<(String, &str)> = vec![
         (with_value(&busy, &list("0", 7 << 20)), "of memory"),
@@ -113,11 +118,11 @@ async fn a_body_that_takes_many_times_its_bytes_is_refused_by_name_while_others_
         (with_value(&busy, &format!("{}0{}", "[".repeat(120), "]".repeat(120))), "nested deeper"),
         (with_value(&busy, &format!("\"{}\"", "x".repeat(weight::MAX_BODY))), "longer than"),
     ];
-    let url = busy.commits(&bed);
+    let url = busy.commits_url(&hub);
     let attacks = heavy.into_iter().map(|(body, named)| {
         let (url, token) = (url.clone(), busy.token.clone());
         tokio::spawn(async move {
-            // In pieces without a length, and with one.
+            // First in pieces without a length, then whole with its length.
             let answer = in_pieces(&url, &token, &body).await;
             assert!(answer.contains(" 413 ") && answer.contains("\"TooLarge\""), "{answer}");
             assert!(answer.contains(named), "{answer}");
@@ -128,19 +133,19 @@ async fn a_body_that_takes_many_times_its_bytes_is_refused_by_name_while_others_
     });
     let attacks: Vec<_> = attacks.collect();
     for offset in 0..50 {
-        calm.goes_on(offset).await;
+        calm.assert_commits(offset).await;
     }
     for attack in attacks {
         attack.await.expect("refused");
     }
-    busy.goes_on(0).await;
-    bed.stop().await;
+    busy.assert_commits(0).await;
+    hub.stop().await;
 }
 
 #[tokio::test]
-async fn what_a_worker_sends_in_one_commit_is_taken() {
-    let mut bed = Bed::new("honest", &[]).await;
-    let tenant = Tenant::new(&bed, "a", 0x10).await;
+async fn a_large_commit_of_an_honest_worker_is_accepted() {
+    let mut hub = TestHub::new("honest", &[]).await;
+    let tenant = TenantWorker::new(&hub, "a", 0x10).await;
     let mut commit = tenant.commit(0);
     let record = commit.entries[0].records[0].clone();
     let value = json!({"message": "x".repeat(200), "level": "error", "request": {"path": "/pay", "code": 500}, "tags": ["a", "b"]});
@@ -160,9 +165,9 @@ async fn what_a_worker_sends_in_one_commit_is_taken() {
         .collect();
     let body = serde_json::to_vec(&commit).expect("JSON");
     assert!(body.len() > 2 << 20 && weight::fits(&body), "{} {:?}", body.len(), weight::weigh(&body));
-    let (status, problem) = post(&tenant.commits(&bed), &tenant.token, body.into()).await;
+    let (status, problem) = post(&tenant.commits_url(&hub), &tenant.token, body.into()).await;
     assert_eq!(status, 200, "{}", problem.message);
-    // Examples that take eighty times their bytes: the client leaves them out, and the hub takes the rest.
+    // Samples that take eighty times their bytes in memory: the client leaves them out, and the hub takes the rest.
     let mut heavy = tenant.commit(1);
     let value = Value::from(vec![json!({"": 0}); 2_000]);
     let record = &heavy.entries[0].records[0];
@@ -172,19 +177,19 @@ async fn what_a_worker_sends_in_one_commit_is_taken() {
     assert!(!weight::fits(&serde_json::to_vec(&heavy).expect("JSON")));
     let answer = tenant.worker.commit("a", source().key().as_str(), &heavy).await.expect("an answer");
     assert!(answer.entries[0].is_accepted());
-    bed.stop().await;
+    hub.stop().await;
 }
 
 #[tokio::test]
-async fn bodies_that_do_not_come_hold_nothing_and_end() {
-    let mut bed = Bed::new("slow", &[]).await;
-    let calm = Tenant::new(&bed, "calm", 0x10).await;
-    let address = bed.url.trim_start_matches("http://").to_owned();
+async fn bodies_that_never_arrive_hold_no_memory_and_time_out() {
+    let mut hub = TestHub::new("slow", &[]).await;
+    let calm = TenantWorker::new(&hub, "calm", 0x10).await;
+    let address = hub.url.trim_start_matches("http://").to_owned();
     let mut slow = Vec::new();
     for n in 0..4_u128 {
         let ns = format!("busy-{n}");
-        bed.put(&[&channel(&ns, "hook", 0x100 + n)]).await;
-        let token = bed.worker_token(&ns);
+        hub.put_plans(&[&channel(&ns, "hook", 0x100 + n)]).await;
+        let token = hub.worker_token(&ns);
         for _ in 0..100 {
             let mut stream = TcpStream::connect(&address).await.expect("connected");
             let head = format!(
@@ -196,30 +201,30 @@ async fn bodies_that_do_not_come_hold_nothing_and_end() {
             slow.push(stream);
         }
     }
-    until("all are under way", || async {
-        let (_, text) = bed.get(format!("{}/metrics", bed.metrics_url)).await;
+    wait_until("all are under way", || async {
+        let (_, text) = hub.get(format!("{}/metrics", hub.metrics_url)).await;
         let allowed =
             text.lines().find_map(|line| line.strip_prefix("belfry_hub_auth_total{result=\"allowed\"} "));
         allowed.is_some_and(|count| count.parse().unwrap_or(0) >= 400)
     })
     .await;
     for offset in 0..20 {
-        calm.goes_on(offset).await;
+        calm.assert_commits(offset).await;
     }
     let mut answer = vec![0; 1_024];
     let read = tokio::time::timeout(Duration::from_secs(40), slow[0].read(&mut answer)).await;
     let read = read.expect("an end").expect("an answer");
     let answer = String::from_utf8_lossy(&answer[..read]);
     assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("too slowly"), "{answer}");
-    bed.stop().await;
+    hub.stop().await;
 }
 
 #[tokio::test]
 async fn one_person_in_many_threads_leaves_others_reads_and_commits_alone() {
-    let mut bed = Bed::new("threads", &[]).await;
-    let calm = Tenant::new(&bed, "a", 0x10).await;
-    let greedy = bed.client(&bed.person_token("greedy", &["a"]));
-    let bob = bed.client(&bed.person_token("bob", &["a"]));
+    let mut hub = TestHub::new("threads", &[]).await;
+    let calm = TenantWorker::new(&hub, "a", 0x10).await;
+    let greedy = hub.client(&hub.person_token("greedy", &["a"]));
+    let bob = hub.client(&hub.person_token("bob", &["a"]));
     let (stop, limited) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let query = NotificationQuery { limit: Some(500), ..NotificationQuery::default() };
     let threads: Vec<_> = (0..120)
@@ -228,43 +233,43 @@ async fn one_person_in_many_threads_leaves_others_reads_and_commits_alone() {
             let (stop, limited) = (stop.clone(), limited.clone());
             tokio::spawn(async move {
                 while !stop.load(Ordering::Relaxed) {
-                    let seen = status(greedy.notifications("a", &query).await);
+                    let seen = status_code(greedy.notifications("a", &query).await);
                     assert!([200, 429, 503].contains(&seen), "{seen}");
                     limited.fetch_or(seen == 429, Ordering::Relaxed);
                 }
             })
         })
         .collect();
-    until("one person is told to wait", || async { limited.load(Ordering::Relaxed) }).await;
+    wait_until("one person is told to wait", || async { limited.load(Ordering::Relaxed) }).await;
     for offset in 0..27 {
-        calm.goes_on(offset).await;
-        assert_eq!(status(bob.notifications("a", &query).await), 200);
-        assert_eq!(status(bob.dead_letters("a", &DeadLetterQuery::default()).await), 200);
+        calm.assert_commits(offset).await;
+        assert_eq!(status_code(bob.notifications("a", &query).await), 200);
+        assert_eq!(status_code(bob.dead_letters("a", &DeadLetterQuery::default()).await), 200);
     }
     stop.store(true, Ordering::Relaxed);
     for thread in threads {
         thread.await.expect("an answer each time");
     }
-    bed.stop().await;
+    hub.stop().await;
 }
 
-/// A path of each kind, for a namespace.
+/// Paths of the API with their methods; those of workers and readers are in this namespace.
 fn paths(ns: &str) -> Vec<(reqwest::Method, String)> {
     use reqwest::Method;
-    let of = |path: &str| format!("/v1/namespaces/{ns}/{path}");
+    let within = |path: &str| format!("/v1/namespaces/{ns}/{path}");
     vec![
-        (Method::GET, of("sources/s/plan")),
-        (Method::POST, of("sources/s/positions")),
-        (Method::POST, of("sources/s/commits")),
-        (Method::GET, of("channels/plan")),
-        (Method::POST, of("deliveries/claim")),
-        (Method::POST, of("deliveries/outcomes")),
-        (Method::GET, of("schedules/00000000-0000-0000-0000-000000000001")),
-        (Method::POST, of("schedules/00000000-0000-0000-0000-000000000001/reminders")),
-        (Method::PUT, of("reports")),
-        (Method::GET, of("notifications")),
-        (Method::GET, of("notifications/00000000-0000-0000-0000-000000000001")),
-        (Method::GET, of("dead-letters")),
+        (Method::GET, within("sources/s/plan")),
+        (Method::POST, within("sources/s/positions")),
+        (Method::POST, within("sources/s/commits")),
+        (Method::GET, within("channels/plan")),
+        (Method::POST, within("deliveries/claim")),
+        (Method::POST, within("deliveries/outcomes")),
+        (Method::GET, within("schedules/00000000-0000-0000-0000-000000000001")),
+        (Method::POST, within("schedules/00000000-0000-0000-0000-000000000001/reminders")),
+        (Method::PUT, within("reports")),
+        (Method::GET, within("notifications")),
+        (Method::GET, within("notifications/00000000-0000-0000-0000-000000000001")),
+        (Method::GET, within("dead-letters")),
         (Method::POST, "/v1/operator/plans".to_owned()),
         (Method::GET, "/v1/operator/revisions".to_owned()),
         (Method::PUT, "/v1/operator/live".to_owned()),
@@ -275,24 +280,24 @@ fn paths(ns: &str) -> Vec<(reqwest::Method, String)> {
 
 #[tokio::test]
 async fn junk_tokens_on_every_path_ask_the_api_server_little_and_known_callers_go_on() {
-    let mut bed = Bed::new("junk-flood", &[]).await;
-    let calm = Tenant::new(&bed, "a", 0x10).await;
-    let bob = bed.client(&bed.person_token("bob", &["a"]));
-    assert_eq!(status(bob.notifications("a", &NotificationQuery::default()).await), 200);
-    let before = bed.book.asked.load(Ordering::Relaxed);
+    let mut hub = TestHub::new("junk-flood", &[]).await;
+    let calm = TenantWorker::new(&hub, "a", 0x10).await;
+    let bob = hub.client(&hub.person_token("bob", &["a"]));
+    assert_eq!(status_code(bob.notifications("a", &NotificationQuery::default()).await), 200);
+    let before = hub.reviewer.asked.load(Ordering::Relaxed);
     let http = reqwest::Client::new();
     let mut seen: BTreeMap<u16, usize> = BTreeMap::new();
     for n in 0..60 {
         let tokens = [
-            jwt(&format!("flood-{n}"), LONG),
-            jwt_for("another", &format!("flood-{n}"), LONG),
+            jwt(&format!("flood-{n}"), YEAR_2100),
+            jwt_for("another", &format!("flood-{n}"), YEAR_2100),
             jwt(&format!("flood-{n}"), 1_700_000_000),
             format!("canary-junk-{n}"),
             format!("{}.{}.{}", "A".repeat(100), "B".repeat(100), "C".repeat(100)),
         ];
         for token in tokens {
             let (method, path) = paths("a")[n % 17].clone();
-            let answer = http.request(method, format!("{}{path}", bed.url)).bearer_auth(&token);
+            let answer = http.request(method, format!("{}{path}", hub.url)).bearer_auth(&token);
             let answer = answer.header("belfry-protocol", "1.0").send().await.expect("an answer");
             let status = answer.status().as_u16();
             *seen.entry(status).or_default() += 1;
@@ -300,24 +305,24 @@ async fn junk_tokens_on_every_path_ask_the_api_server_little_and_known_callers_g
             assert!(!body.contains(&token) && !body.contains("flood-"), "{body}");
             assert!([401, 429].contains(&status), "{status} {body}");
         }
-        calm.goes_on(n as i64).await;
-        assert_eq!(status(bob.notifications("a", &NotificationQuery::default()).await), 200);
+        calm.assert_commits(n as i64).await;
+        assert_eq!(status_code(bob.notifications("a", &NotificationQuery::default()).await), 200);
     }
-    let asked = bed.book.asked.load(Ordering::Relaxed) - before;
+    let asked = hub.reviewer.asked.load(Ordering::Relaxed) - before;
     assert!(asked <= 60, "{asked} questions: {seen:?}");
-    // Each is another token that looks right: most are not even asked about.
+    // These are 500 different tokens that look right: most of them the hub does not even send to the API server.
     let flood = (0..500).map(|n| {
-        let client = bed.client(&jwt(&format!("more-{n}"), LONG));
-        // A connection too many of one address is closed.
+        let client = hub.client(&jwt(&format!("more-{n}"), YEAR_2100));
+        // The hub closes connections above the bound of one address.
         tokio::spawn(async move {
-            match client.channels_plan("a", "", NOW).await {
+            match client.channels_plan("a", "", NO_WAIT).await {
                 Err(error) => error.status().map_or(429, |status| status.as_u16()),
                 Ok(_) => 200,
             }
         })
     });
     let flood: Vec<_> = flood.collect();
-    calm.goes_on(60).await;
+    calm.assert_commits(60).await;
     let mut limited = 0;
     for one in flood {
         let status = one.await.expect("an answer");
@@ -325,17 +330,17 @@ async fn junk_tokens_on_every_path_ask_the_api_server_little_and_known_callers_g
         limited += usize::from(status == 429);
     }
     assert!(limited > 250, "{limited} of 500");
-    calm.goes_on(61).await;
-    bed.stop().await;
+    calm.assert_commits(61).await;
+    hub.stop().await;
     assert!(!logs().contains("canary-junk"), "a token in the log");
 }
 
 #[tokio::test]
 async fn only_workers_of_namespaces_with_plans_are_heard_and_before_their_body_is_read() {
-    let mut bed = Bed::new("no-plans", &[]).await;
-    bed.put(&[&channel("a", "hook", 1)]).await;
-    let token = bed.worker_token("stranger");
-    let address = bed.url.trim_start_matches("http://").to_owned();
+    let mut hub = TestHub::new("no-plans", &[]).await;
+    hub.put_plans(&[&channel("a", "hook", 1)]).await;
+    let token = hub.worker_token("stranger");
+    let address = hub.url.trim_start_matches("http://").to_owned();
     for (method, path) in paths("stranger")
         .into_iter()
         .filter(|(method, path)| *method != reqwest::Method::GET && !path.contains("operator"))
@@ -352,14 +357,14 @@ async fn only_workers_of_namespaces_with_plans_are_heard_and_before_their_body_i
         let answer = String::from_utf8_lossy(&answer[..read]);
         assert!(answer.starts_with("HTTP/1.1 404") && answer.contains("\"NoPlans\""), "{path}: {answer}");
     }
-    bed.stop().await;
+    hub.stop().await;
 }
 
 #[tokio::test]
-async fn a_workers_texts_are_cut_before_anybody_holds_them() {
-    let mut bed = Bed::new("texts", &[]).await;
-    let tenant = Tenant::new(&bed, "a", 0x10).await;
-    tenant.goes_on(0).await;
+async fn a_workers_long_texts_are_cut_before_they_are_stored() {
+    let mut hub = TestHub::new("texts", &[]).await;
+    let tenant = TenantWorker::new(&hub, "a", 0x10).await;
+    tenant.assert_commits(0).await;
     let claim = ClaimRequest { wait_ms: 10_000, ..ClaimRequest::new(Pool::Send, "w", 10) };
     let task = tenant.worker.claim("a", &claim).await.expect("an answer").tasks.remove(0);
     let outcome = AttemptOutcome {
@@ -378,10 +383,10 @@ async fn a_workers_texts_are_cut_before_anybody_holds_them() {
         leaving: false,
     };
     tenant.worker.report("a", &report).await.expect("taken");
-    let operator = bed.operator();
+    let operator = hub.operator();
     let (error, told) = (AtomicBool::new(false), AtomicBool::new(false));
-    until("both are in the feed", || async {
-        let feed = operator.feed(0, NOW).await.expect("a feed");
+    wait_until("both are in the feed", || async {
+        let feed = operator.feed(0, NO_WAIT).await.expect("a feed");
         for object in feed.objects {
             assert!(serde_json::to_string(&object).expect("JSON").len() < 8_000, "{object:?}");
             told.fetch_or(object.problems.iter().any(|it| it.reason == "Broken"), Ordering::Relaxed);
@@ -392,11 +397,11 @@ async fn a_workers_texts_are_cut_before_anybody_holds_them() {
         error.load(Ordering::Relaxed) && told.load(Ordering::Relaxed)
     })
     .await;
-    let person = bed.client(&bed.person_token("ann", &["a"]));
+    let person = hub.client(&hub.person_token("ann", &["a"]));
     let story = person.notification("a", task.delivery).await.expect("a story");
     let reason = &story.deliveries[0].attempts[0].reason;
     assert!(reason.len() <= 1_024 && reason.ends_with('…'), "{}", reason.len());
-    bed.stop().await;
+    hub.stop().await;
 }
 
 #[tokio::test]
@@ -404,26 +409,27 @@ async fn tokens_for_the_api_server_are_refused_with_what_to_do_unless_the_settin
     for (name, flags, expected) in
         [("audience", &[][..], 401), ("any-audience", &["--accept-api-server-tokens"][..], 200)]
     {
-        let mut bed = Bed::new(name, flags).await;
-        let person = bed.cluster_token("ann");
-        bed.person_token("ann", &["a"]);
-        let url = format!("{}/v1/namespaces/a/notifications", bed.url);
+        let mut hub = TestHub::new(name, flags).await;
+        let person = hub.cluster_token("ann");
+        hub.person_token("ann", &["a"]);
+        let url = format!("{}/v1/namespaces/a/notifications", hub.url);
         let answer = reqwest::Client::new().get(url).bearer_auth(&person).send().await.expect("an answer");
         assert_eq!(answer.status().as_u16(), expected);
         let body = answer.text().await.expect("a text");
         assert!(expected == 200 || body.contains("--audience=belfry-hub"), "{body}");
-        let worker = bed.cluster_token("system:serviceaccount:a:belfry-worker");
-        let seen = status(bed.client(&worker).channels_plan("a", "", NOW).await);
+        let worker = hub.cluster_token("system:serviceaccount:a:belfry-worker");
+        let seen = status_code(hub.client(&worker).channels_plan("a", "", NO_WAIT).await);
         assert_eq!(seen, if expected == 200 { 403 } else { 401 }, "for the API server it is no worker");
-        bed.stop().await;
+        hub.stop().await;
     }
 }
 
 #[tokio::test]
 async fn another_namespace_is_reached_by_no_spelling_and_a_body_by_no_encoding() {
-    let mut bed = Bed::new("spellings", &[]).await;
-    let (mine, other) = (Tenant::new(&bed, "mine", 0x10).await, Tenant::new(&bed, "other", 0x20).await);
-    let address = bed.url.trim_start_matches("http://").to_owned();
+    let mut hub = TestHub::new("spellings", &[]).await;
+    let (mine, other) =
+        (TenantWorker::new(&hub, "mine", 0x10).await, TenantWorker::new(&hub, "other", 0x20).await);
+    let address = hub.url.trim_start_matches("http://").to_owned();
     let ask = async |head: String| {
         let mut stream = TcpStream::connect(&address).await.expect("connected");
         stream.write_all(head.as_bytes()).await.expect("sent");
@@ -461,7 +467,7 @@ async fn another_namespace_is_reached_by_no_spelling_and_a_body_by_no_encoding()
         }
     }
     let body = serde_json::to_string(&mine.commit(0)).expect("JSON");
-    let commits = mine.commits(&bed).replace(&bed.url, "");
+    let commits = mine.commits_url(&hub).replace(&hub.url, "");
     for more in [
         "content-encoding: gzip\r\ncontent-length: 3\r\n\r\n\u{1f}\u{8b}".to_owned(),
         format!("content-length: {}\r\ncontent-length: 3\r\n\r\n{body}", body.len()),
@@ -473,16 +479,17 @@ async fn another_namespace_is_reached_by_no_spelling_and_a_body_by_no_encoding()
         let answer = ask(format!("POST {commits} HTTP/1.1\r\n{with}{more}")).await;
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400"), "{more:?}: {answer}");
     }
-    mine.goes_on(0).await;
-    other.goes_on(0).await;
-    bed.stop().await;
+    mine.assert_commits(0).await;
+    other.assert_commits(0).await;
+    hub.stop().await;
 }
 
 #[tokio::test]
 async fn long_answers_that_nobody_reads_hold_their_memory_until_their_reader_goes() {
-    let mut bed = Bed::new("untaken", &[]).await;
-    let (busy, calm) = (Tenant::new(&bed, "busy", 0x10).await, Tenant::new(&bed, "calm", 0x20).await);
-    // 7 MB in the rules of one source: more than a socket's own buffers take.
+    let mut hub = TestHub::new("untaken", &[]).await;
+    let (busy, calm) =
+        (TenantWorker::new(&hub, "busy", 0x10).await, TenantWorker::new(&hub, "calm", 0x20).await);
+    // A plan of 7 MB for one source: more than a socket's buffers hold.
     let large: Vec<Plan> = (0..30)
         .map(|n| {
             let mut plan = rule("busy", &format!("large-{n}"), 0x100 + n, "x");
@@ -492,9 +499,9 @@ async fn long_answers_that_nobody_reads_hold_their_memory_until_their_reader_goe
         })
         .collect();
     for some in large.chunks(10) {
-        bed.put(&some.iter().collect::<Vec<_>>()).await;
+        hub.put_plans(&some.iter().collect::<Vec<_>>()).await;
     }
-    let address = bed.url.trim_start_matches("http://").to_owned();
+    let address = hub.url.trim_start_matches("http://").to_owned();
     let request = format!(
         "GET /v1/namespaces/busy/sources/{}/plan?revision=x HTTP/1.1\r\nhost: hub\r\nauthorization: Bearer {}\r\n\
          belfry-protocol: 1.0\r\n\r\n",
@@ -515,14 +522,14 @@ async fn long_answers_that_nobody_reads_hold_their_memory_until_their_reader_goe
             other => panic!("{}", String::from_utf8_lossy(other)),
         }
     }
-    // A namespace has 24 MiB for answers, and what is queued at a connection counts.
+    // A namespace may hold 24 MiB of answers, and what is queued at a connection counts.
     assert!((2..=4).contains(&given.len()) && refused == 20 - given.len(), "{} given", given.len());
-    calm.goes_on(0).await;
+    calm.assert_commits(0).await;
     drop(given);
     let key = source().key();
-    until("there is room again", async || {
-        busy.worker.source_plan("busy", key.as_str(), "", NOW).await.is_ok_and(|plan| plan.is_some())
+    wait_until("there is room again", async || {
+        busy.worker.source_plan("busy", key.as_str(), "", NO_WAIT).await.is_ok_and(|plan| plan.is_some())
     })
     .await;
-    bed.stop().await;
+    hub.stop().await;
 }

@@ -1,4 +1,4 @@
-//! The line through the hub: plans in, work and statuses out; waiting callers wake.
+//! The way through the hub: plans, commits and reports come in; tasks and statuses go out; waiting callers are woken.
 #![allow(clippy::expect_used, clippy::panic, reason = "this is a test")]
 
 mod common;
@@ -6,7 +6,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use common::{Bed, channel, ends, matched, rule, schedule, source, status, until};
+use common::{TestHub, channel, commit_of_one, rule, schedule, source, status_code, topic_ends, wait_until};
 use domain::{DeliveryState, Digest, Millis, Outcome, Plan, ReminderTime, Severity};
 use protocol::Client;
 use protocol::messages::{
@@ -16,13 +16,13 @@ use protocol::messages::{
 };
 use uuid::Uuid;
 
-const NOW: Duration = Duration::ZERO;
-const LONG: Duration = Duration::from_secs(20);
-/// What a change may take to reach one who waits for it: a second, and what a busy machine adds.
+const NO_WAIT: Duration = Duration::ZERO;
+const LONG_WAIT: Duration = Duration::from_secs(20);
+/// The longest that a change may take to reach a caller that waits for it: a second, and what a busy machine adds.
 const SOON: Duration = Duration::from_secs(3);
 
 async fn source_plan(worker: &Client, ns: &str) -> SourcePlan {
-    let plan = worker.source_plan(ns, source().key().as_str(), "", NOW).await;
+    let plan = worker.source_plan(ns, source().key().as_str(), "", NO_WAIT).await;
     plan.expect("a plan").expect("it is new")
 }
 
@@ -32,31 +32,32 @@ async fn claim(worker: &Client, ns: &str, pool: Pool, wait: Duration) -> Claimed
     worker.claim(ns, &request).await.expect("an answer")
 }
 
-/// Stores the plans of a namespace with one rule, and opens its topic.
-async fn ready(bed: &Bed, ns: &str, uid: u128, title: &str) -> (Client, Plan, Digest) {
+/// Stores a channel and a rule with this title, and asks for the positions of the rule's topic. Returns the namespace's worker, the
+/// rule, and the revision of the source's plan.
+async fn ready(hub: &TestHub, ns: &str, uid: u128, title: &str) -> (Client, Plan, Digest) {
     let rule = rule(ns, "errors", uid, title);
-    bed.put(&[&channel(ns, "hook", uid + 1), &rule]).await;
-    let worker = bed.worker(ns);
+    hub.put_plans(&[&channel(ns, "hook", uid + 1), &rule]).await;
+    let worker = hub.worker(ns);
     let plan = source_plan(&worker, ns).await;
-    let positions = worker.positions(ns, source().key().as_str(), &ends()).await.expect("positions");
+    let positions = worker.positions(ns, source().key().as_str(), &topic_ends()).await.expect("positions");
     assert_eq!(positions.topics["payments"], [0]);
     (worker, rule, plan.revision)
 }
 
 async fn commit(worker: &Client, rule: &Plan, revision: &Digest, offset: i64) -> CommitResult {
-    let commit = matched(rule, revision.clone(), offset);
+    let commit = commit_of_one(rule, revision.clone(), offset);
     let ns = &rule.namespace;
     worker.commit(ns, source().key().as_str(), &commit).await.expect("an answer")
 }
 
 #[tokio::test]
 async fn a_matched_record_becomes_a_task_with_its_text_and_a_story_with_its_outcome() {
-    let mut bed = Bed::new("line", &[]).await;
-    let (worker, rule, revision) = ready(&bed, "a", 0xa0, "{{ rule }} saw {{ record.message }}").await;
+    let mut hub = TestHub::new("line", &[]).await;
+    let (worker, rule, revision) = ready(&hub, "a", 0xa0, "{{ rule }} saw {{ record.message }}").await;
     // The worker waits before there is anything to do.
     let waiting = {
         let worker = worker.clone();
-        tokio::spawn(async move { (claim(&worker, "a", Pool::Send, LONG).await, Instant::now()) })
+        tokio::spawn(async move { (claim(&worker, "a", Pool::Send, LONG_WAIT).await, Instant::now()) })
     };
     tokio::task::yield_now().await;
     let result = commit(&worker, &rule, &revision, 0).await;
@@ -72,7 +73,7 @@ async fn a_matched_record_becomes_a_task_with_its_text_and_a_story_with_its_outc
     let outcome =
         AttemptOutcome { delivery: task.delivery, attempt: task.attempt, outcome: Outcome::Delivered };
     worker.outcomes("a", &Outcomes { outcomes: vec![outcome] }).await.expect("recorded");
-    let person = bed.client(&bed.person_token("ann", &["a"]));
+    let person = hub.client(&hub.person_token("ann", &["a"]));
     for id in [task.notification.id, task.delivery] {
         let story = person.notification("a", id).await.expect("a story");
         assert_eq!(story.deliveries.len(), 1);
@@ -81,14 +82,14 @@ async fn a_matched_record_becomes_a_task_with_its_text_and_a_story_with_its_outc
     }
     let query = NotificationQuery { object: Some(rule.uid), ..NotificationQuery::default() };
     assert_eq!(person.notifications("a", &query).await.expect("a list").items.len(), 1);
-    assert_eq!(status(person.notification("a", Uuid::nil()).await), 404);
+    assert_eq!(status_code(person.notification("a", Uuid::nil()).await), 404);
 
-    // The same commit again is another consumer's: refused, and nothing twice.
+    // The hub takes the same commit for another consumer's the second time: it refuses it and counts nothing twice.
     let again = commit(&worker, &rule, &revision, 0).await;
     assert_eq!(again.entries, [EntryResult::Elsewhere(1)]);
-    assert!(claim(&worker, "a", Pool::Send, NOW).await.tasks.is_empty());
+    assert!(claim(&worker, "a", Pool::Send, NO_WAIT).await.tasks.is_empty());
 
-    let (_, metrics) = bed.get(format!("{}/metrics", bed.metrics_url)).await;
+    let (_, metrics) = hub.get(format!("{}/metrics", hub.metrics_url)).await;
     for line in [
         "belfry_hub_records_read_total 1",
         "belfry_hub_records_matched_total 1",
@@ -98,14 +99,14 @@ async fn a_matched_record_becomes_a_task_with_its_text_and_a_story_with_its_outc
     ] {
         assert!(metrics.contains(line), "{line} is not in {metrics}");
     }
-    bed.stop().await;
+    hub.stop().await;
 }
 
 #[tokio::test]
 async fn a_record_that_no_dead_letter_topic_took_can_be_read_back() {
-    let mut bed = Bed::new("letters", &[]).await;
-    let (worker, rule, revision) = ready(&bed, "a", 0xaf0, "x").await;
-    let letter = |offset| DeadLetter {
+    let mut hub = TestHub::new("dead-letters", &[]).await;
+    let (worker, rule, revision) = ready(&hub, "a", 0xaf0, "x").await;
+    let dead_letter = |offset| DeadLetter {
         offset,
         reason: "Malformed".to_owned(),
         key: None,
@@ -113,39 +114,39 @@ async fn a_record_that_no_dead_letter_topic_took_can_be_read_back() {
         length: 8,
     };
     for offset in 0..2 {
-        let mut read = matched(&rule, revision.clone(), offset);
-        read.entries[0].dead_letters = vec![letter(offset)];
-        // The second time it is refused, and nothing twice.
+        let mut read = commit_of_one(&rule, revision.clone(), offset);
+        read.entries[0].dead_letters = vec![dead_letter(offset)];
+        // The second time it is refused, and nothing is stored twice.
         for accepted in [true, false] {
             let answer = worker.commit("a", source().key().as_str(), &read).await.expect("an answer");
             assert_eq!(answer.entries[0].is_accepted(), accepted);
         }
     }
-    let person = bed.client(&bed.person_token("ann", &["a", "b"]));
+    let person = hub.client(&hub.person_token("ann", &["a", "b"]));
     let query = |limit| DeadLetterQuery { limit, after: None };
-    let held = person.dead_letters("a", &query(None)).await.expect("a list").items;
-    let seen: Vec<_> = held.iter().map(|held| (held.topic.as_str(), held.partition, &held.letter)).collect();
-    assert_eq!(seen, [("payments", 0, &letter(1)), ("payments", 0, &letter(0))], "newest first");
+    let listed = person.dead_letters("a", &query(None)).await.expect("a list").items;
+    let seen: Vec<_> = listed.iter().map(|it| (it.topic.as_str(), it.partition, &it.letter)).collect();
+    assert_eq!(seen, [("payments", 0, &dead_letter(1)), ("payments", 0, &dead_letter(0))], "newest first");
     let first = person.dead_letters("a", &query(Some(1))).await.expect("a list");
-    assert_eq!(first.items, held[..1]);
+    assert_eq!(first.items, listed[..1]);
     let next = DeadLetterQuery { limit: Some(1), after: first.next };
     let second = person.dead_letters("a", &next).await.expect("the next page");
-    assert_eq!((second.items.as_slice(), second.next), (&held[1..], None));
+    assert_eq!((second.items.as_slice(), second.next), (&listed[1..], None));
     let lost = DeadLetterQuery { limit: None, after: Some("0.9.nowhere".to_owned()) };
     assert!(person.dead_letters("a", &lost).await.expect_err("gone").to_string().contains("begin anew"));
     assert!(person.dead_letters("b", &query(None)).await.expect("a list").items.is_empty());
-    bed.stop().await;
+    hub.stop().await;
 }
 
 #[tokio::test]
 async fn a_failed_attempt_comes_to_a_waiting_retry_when_it_is_due() {
-    let mut bed = Bed::new("retry", &[]).await;
-    let (worker, rule, revision) = ready(&bed, "a", 0xab0, "x").await;
+    let mut hub = TestHub::new("retry", &[]).await;
+    let (worker, rule, revision) = ready(&hub, "a", 0xab0, "x").await;
     commit(&worker, &rule, &revision, 0).await;
-    let first = claim(&worker, "a", Pool::Send, LONG).await.tasks.remove(0);
+    let first = claim(&worker, "a", Pool::Send, LONG_WAIT).await.tasks.remove(0);
     let waiting = {
         let worker = worker.clone();
-        tokio::spawn(async move { claim(&worker, "a", Pool::Retry, LONG).await })
+        tokio::spawn(async move { claim(&worker, "a", Pool::Retry, LONG_WAIT).await })
     };
     let outcome = Outcome::Later { reason: "503".to_owned(), wait: Some(Millis(300)), channel_wide: false };
     let outcome = AttemptOutcome { delivery: first.delivery, attempt: first.attempt, outcome };
@@ -154,18 +155,22 @@ async fn a_failed_attempt_comes_to_a_waiting_retry_when_it_is_due() {
     let second = waiting.await.expect("the claim ends").tasks.remove(0);
     assert_eq!((second.delivery, second.attempt), (first.delivery, 2));
     assert!((Duration::from_millis(295)..SOON).contains(&told.elapsed()), "{:?}", told.elapsed());
-    bed.stop().await;
+    hub.stop().await;
 }
 
 #[tokio::test]
 async fn a_reminder_becomes_a_task_and_one_found_by_an_old_plan_is_refused() {
-    let mut bed = Bed::new("reminder", &[]).await;
+    let mut hub = TestHub::new("reminder", &[]).await;
     let office = schedule("a", "office", 0xac0);
-    bed.put(&[&channel("a", "hook", 0xac1), &office]).await;
-    let worker = bed.worker("a");
+    hub.put_plans(&[&channel("a", "hook", 0xac1), &office]).await;
+    let worker = hub.worker("a");
     let state = worker.schedule("a", office.uid).await.expect("a state");
     assert_eq!(state.plan, office);
-    assert_eq!(status(bed.worker("b").schedule("b", office.uid).await), 404, "it is of another namespace");
+    assert_eq!(
+        status_code(hub.worker("b").schedule("b", office.uid).await),
+        404,
+        "it is of another namespace"
+    );
     let occurrence = state.through + jiff::SignedDuration::from_mins(30);
     let due = ReminderDue {
         occurrence,
@@ -183,64 +188,64 @@ async fn a_reminder_becomes_a_task_and_one_found_by_an_old_plan_is_refused() {
         skipped: 0,
         clock: protocol::messages::ClockCounts::default(),
     };
-    assert_eq!(status(worker.reminders("a", office.uid, &reminders).await), 409);
+    assert_eq!(status_code(worker.reminders("a", office.uid, &reminders).await), 409);
     reminders.revision = office.revision();
     worker.reminders("a", office.uid, &reminders).await.expect("recorded");
     worker.reminders("a", office.uid, &reminders).await.expect("recorded before");
-    let claimed = claim(&worker, "a", Pool::Send, LONG).await;
+    let claimed = claim(&worker, "a", Pool::Send, LONG_WAIT).await;
     assert_eq!(claimed.tasks.len(), 1, "each reminder once");
     assert_eq!(claimed.tasks[0].notification.title, "Office hour at 9");
-    bed.stop().await;
+    hub.stop().await;
 }
 
 #[tokio::test]
 async fn a_changed_rule_wakes_its_waiting_consumer_at_once() {
-    let mut bed = Bed::new("plan-poll", &[]).await;
-    let (worker, rule, revision) = ready(&bed, "a", 0xb0, "one").await;
+    let mut hub = TestHub::new("plan-poll", &[]).await;
+    let (worker, rule, revision) = ready(&hub, "a", 0xb0, "one").await;
     let key = source().key();
     let held = revision.to_string();
-    assert!(worker.source_plan("a", key.as_str(), &held, NOW).await.expect("an answer").is_none());
+    assert!(worker.source_plan("a", key.as_str(), &held, NO_WAIT).await.expect("an answer").is_none());
     let waiting = tokio::spawn(async move {
-        let plan = worker.source_plan("a", key.as_str(), &held, LONG).await;
+        let plan = worker.source_plan("a", key.as_str(), &held, LONG_WAIT).await;
         (plan.expect("an answer").expect("it is new"), Instant::now())
     });
     tokio::task::yield_now().await;
     let mut changed = rule.clone();
     changed.suspended = true;
-    bed.put(&[&changed]).await;
+    hub.put_plans(&[&changed]).await;
     let put = Instant::now();
     let (plan, woken) = waiting.await.expect("the poll ends");
     assert!(woken.saturating_duration_since(put) < SOON);
     assert!(plan.rules.is_empty(), "a suspended rule is not evaluated");
     assert_eq!(plan.topics, ["payments"], "its records are passed over");
-    bed.stop().await;
+    hub.stop().await;
 }
 
 #[tokio::test]
 async fn channels_wake_their_workers_and_an_unknown_source_is_not_found() {
-    let mut bed = Bed::new("channels-poll", &[]).await;
-    let worker = bed.worker("a");
-    let empty = worker.channels_plan("a", "", NOW).await.expect("an answer").expect("a plan");
+    let mut hub = TestHub::new("channels-poll", &[]).await;
+    let worker = hub.worker("a");
+    let empty = worker.channels_plan("a", "", NO_WAIT).await.expect("an answer").expect("a plan");
     let held = empty.revision.to_string();
     let waiting = {
         let worker = worker.clone();
-        tokio::spawn(async move { worker.channels_plan("a", &held, LONG).await })
+        tokio::spawn(async move { worker.channels_plan("a", &held, LONG_WAIT).await })
     };
-    bed.put(&[&channel("a", "hook", 0xc0)]).await;
+    hub.put_plans(&[&channel("a", "hook", 0xc0)]).await;
     let plan = waiting.await.expect("the poll ends").expect("an answer").expect("it is new");
     assert_eq!(plan.channels.len(), 1);
-    assert_eq!(status(worker.source_plan("a", "nothing", "", LONG).await), 404);
-    bed.stop().await;
+    assert_eq!(status_code(worker.source_plan("a", "nothing", "", LONG_WAIT).await), 404);
+    hub.stop().await;
 }
 
 #[tokio::test]
-async fn the_feed_tells_of_counters_and_of_what_workers_can_not_do() {
-    let mut bed = Bed::new("feed", &[]).await;
-    let operator = bed.operator();
-    let (worker, rule, revision) = ready(&bed, "a", 0xd0, "x").await;
-    let other = bed.worker("b");
-    bed.put(&[&channel("b", "hook", 0xdf)]).await;
-    // A worker of another namespace has no word on this rule.
+async fn the_feed_has_counters_and_the_problems_that_workers_report() {
+    let mut hub = TestHub::new("feed", &[]).await;
+    let operator = hub.operator();
+    let (worker, rule, revision) = ready(&hub, "a", 0xd0, "x").await;
+    let other = hub.worker("b");
+    hub.put_plans(&[&channel("b", "hook", 0xdf)]).await;
+    // What a worker of another namespace reports on this rule is ignored.
     let problem =
         |reason: &str| vec![ObjectProblem { reason: reason.to_owned(), message: "words".to_owned() }];
     let report = |reason: &str| Report {
@@ -256,7 +261,7 @@ async fn the_feed_tells_of_counters_and_of_what_workers_can_not_do() {
     commit(&worker, &rule, &revision, 0).await;
 
     let seen = std::sync::Mutex::new((0, None));
-    until("the rule's status", || async {
+    wait_until("the rule's status", || async {
         let after = seen.lock().expect("unpoisoned").0;
         let feed = operator.feed(after, SOON).await.expect("a feed");
         let mut seen = seen.lock().expect("unpoisoned");
@@ -276,27 +281,27 @@ async fn the_feed_tells_of_counters_and_of_what_workers_can_not_do() {
     let object = seen.into_inner().expect("unpoisoned").1.expect("seen");
     assert_eq!(object.problems[0].reason, "TopicNotFound");
     assert_eq!(object.revision, rule.revision());
-    bed.stop().await;
+    hub.stop().await;
 }
 
 #[tokio::test]
 async fn a_deleted_object_stops_at_once() {
-    let mut bed = Bed::new("deleted", &[]).await;
-    let (worker, rule, revision) = ready(&bed, "a", 0xe0, "x").await;
+    let mut hub = TestHub::new("deleted", &[]).await;
+    let (worker, rule, revision) = ready(&hub, "a", 0xe0, "x").await;
     commit(&worker, &rule, &revision, 0).await;
-    bed.operator().put_live(&LiveObjects { uids: vec![] }).await.expect("taken");
-    until("the source is gone", || async {
-        matches!(worker.source_plan("a", source().key().as_str(), "", NOW).await, Err(error) if error.status().is_some_and(|status| status == 404))
+    hub.operator().put_live(&LiveObjects { uids: vec![] }).await.expect("taken");
+    wait_until("the source is gone", || async {
+        matches!(worker.source_plan("a", source().key().as_str(), "", NO_WAIT).await, Err(error) if error.status().is_some_and(|status| status == 404))
     })
     .await;
-    bed.stop().await;
+    hub.stop().await;
 }
 
 #[tokio::test]
 async fn a_namespace_that_sends_too_much_is_refused_alone() {
-    let mut bed = Bed::new("bytes-quota", &["--max-bytes-per-second=2000"]).await;
-    let (busy, calm) = (bed.worker("busy"), bed.worker("calm"));
-    bed.put(&[&channel("busy", "hook", 1), &channel("calm", "hook", 2)]).await;
+    let mut hub = TestHub::new("bytes-quota", &["--max-bytes-per-second=2000"]).await;
+    let (busy, calm) = (hub.worker("busy"), hub.worker("calm"));
+    hub.put_plans(&[&channel("busy", "hook", 1), &channel("calm", "hook", 2)]).await;
     let big = Report {
         instance: "i".to_owned(),
         running: BTreeMap::new(),
@@ -312,18 +317,18 @@ async fn a_namespace_that_sends_too_much_is_refused_alone() {
     assert_eq!((status.as_u16(), problem.reason.as_str()), (429, "OverQuota"));
     assert!(retry_after.is_some_and(|wait| (5..=10).contains(&wait.as_secs())), "{retry_after:?}");
     calm.report("calm", &small).await.expect("another namespace goes on");
-    // Reading costs nothing.
-    assert_eq!(common::status(busy.channels_plan("busy", "", NOW).await), 200);
-    bed.stop().await;
+    // Reads do not count against the quota.
+    assert_eq!(common::status_code(busy.channels_plan("busy", "", NO_WAIT).await), 200);
+    hub.stop().await;
 }
 
 #[tokio::test]
 async fn a_namespace_with_too_many_pending_deliveries_is_refused_alone() {
-    let mut bed = Bed::new("pending-quota", &["--max-pending=2"]).await;
-    let (busy, rule, revision) = ready(&bed, "busy", 0xf0, "x").await;
+    let mut hub = TestHub::new("pending-quota", &["--max-pending=2"]).await;
+    let (busy, rule, revision) = ready(&hub, "busy", 0xf0, "x").await;
     let mut refused = None;
     for offset in 0..5 {
-        let commit = matched(&rule, revision.clone(), offset);
+        let commit = commit_of_one(&rule, revision.clone(), offset);
         if let Err(error) = busy.commit("busy", source().key().as_str(), &commit).await {
             refused = Some((offset, error));
             break;
@@ -332,15 +337,15 @@ async fn a_namespace_with_too_many_pending_deliveries_is_refused_alone() {
     let (offset, error) = refused.expect("over its quota");
     assert_eq!(error.status().map(|status| status.as_u16()), Some(429), "{error}");
     assert!((2..5).contains(&offset), "{offset}");
-    let (calm, rule, revision) = ready(&bed, "calm", 0x1f0, "x").await;
+    let (calm, rule, revision) = ready(&hub, "calm", 0x1f0, "x").await;
     assert!(commit(&calm, &rule, &revision, 0).await.entries[0].is_accepted());
-    bed.stop().await;
+    hub.stop().await;
 }
 
 #[tokio::test]
-async fn what_a_killed_worker_had_in_hand_goes_on_when_its_pods_next_process_asks_for_work() {
-    let mut bed = Bed::new("killed", &[]).await;
-    let (worker, rule, revision) = ready(&bed, "a", 0xe0, "t").await;
+async fn deliveries_of_a_killed_worker_go_on_when_the_next_process_of_its_pod_claims_work() {
+    let mut hub = TestHub::new("killed", &[]).await;
+    let (worker, rule, revision) = ready(&hub, "a", 0xe0, "t").await;
     commit(&worker, &rule, &revision, 0).await;
     let ask = async |pool, session: u128, wait_ms| {
         let session = Some(Uuid::from_u128(session));
@@ -350,75 +355,81 @@ async fn what_a_killed_worker_had_in_hand_goes_on_when_its_pods_next_process_ask
     let killed = ask(Pool::Send, 1, 20_000).await;
     assert_eq!(killed.len(), 1);
     assert!(ask(Pool::Send, 2, 0).await.is_empty(), "nobody else's in the same key");
-    // The lease would run 25 s; the wait for a retry is at most 100 ms here.
+    // The lease would last 25 s; this channel's first retry waits at most 100 ms.
     let begun = Instant::now();
     let retried = ask(Pool::Retry, 3, 20_000).await;
     assert_eq!((retried.len(), retried[0].attempt), (1, 2));
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
-    bed.stop().await;
+    hub.stop().await;
 }
 
 #[tokio::test]
 async fn a_namespace_made_again_shows_nothing_of_the_one_before_to_its_reader_or_worker() {
-    let mut bed = Bed::new("made-again", &[]).await;
-    let (worker, rule, revision) = ready(&bed, "a", 0xf0, "secret of before").await;
+    let mut hub = TestHub::new("made-again", &[]).await;
+    let (worker, rule, revision) = ready(&hub, "a", 0xf0, "secret of before").await;
     commit(&worker, &rule, &revision, 0).await;
-    let before = bed.client(&bed.person_token("ann", &["a"]));
+    let before = hub.client(&hub.person_token("ann", &["a"]));
     let query = NotificationQuery::default;
     let told = before.notifications("a", &query()).await.expect("a list").items;
     assert_eq!(told.len(), 1);
-    bed.made_again("a");
-    // Somebody new, before the operator has said anything of the namespace.
-    let reader = bed.client(&bed.person_token("eve", &["a"]));
+    hub.recreate_namespace("a");
+    // A new reader asks before the operator has sent any plan of the new namespace.
+    let reader = hub.client(&hub.person_token("eve", &["a"]));
     assert!(reader.notifications("a", &query()).await.expect("a list").items.is_empty());
-    assert_eq!(status(reader.notification("a", told[0].notification.id).await), 404);
+    assert_eq!(status_code(reader.notification("a", told[0].notification.id).await), 404);
     assert!(before.notifications("a", &query()).await.expect("a list").items.is_empty(), "for nobody");
-    // The new one's first plans, when nobody has read yet.
-    let (worker, rule, revision) = ready(&bed, "b", 0x1f0, "secret of before").await;
+    // In namespace b, the operator sends plans of the new namespace before anybody has read.
+    let (worker, rule, revision) = ready(&hub, "b", 0x1f0, "secret of before").await;
     commit(&worker, &rule, &revision, 0).await;
-    bed.made_again("b");
-    bed.put(&[&channel("b", "hook", 0x2f0)]).await;
-    let mine = bed.client(&bed.person_token("joe", &["b"]));
+    hub.recreate_namespace("b");
+    hub.put_plans(&[&channel("b", "hook", 0x2f0)]).await;
+    let mine = hub.client(&hub.person_token("joe", &["b"]));
     assert!(mine.notifications("b", &query()).await.expect("a list").items.is_empty());
-    assert!(claim(&worker, "b", Pool::Send, NOW).await.tasks.is_empty());
-    bed.stop().await;
+    assert!(claim(&worker, "b", Pool::Send, NO_WAIT).await.tasks.is_empty());
+    hub.stop().await;
 }
 
 #[tokio::test]
-async fn new_objects_wait_while_nobody_says_which_namespace_this_is_and_known_ones_do_not() {
-    let mut bed = Bed::new("nobody-says", &[]).await;
-    let (operator, known) = (bed.operator(), channel("a", "hook", 0x51));
-    bed.put(&[&known]).await;
-    bed.book.down.store(true, std::sync::atomic::Ordering::Relaxed);
+async fn new_objects_wait_while_the_namespaces_identity_is_unknown_and_known_objects_do_not() {
+    let mut hub = TestHub::new("nobody-says", &[]).await;
+    let (operator, known) = (hub.operator(), channel("a", "hook", 0x51));
+    hub.put_plans(&[&known]).await;
+    hub.reviewer.down.store(true, std::sync::atomic::Ordering::Relaxed);
     let plans = |plans: Vec<Plan>| protocol::messages::PutPlans { plans };
     let new = operator.put_plans(&plans(vec![channel("a", "other", 0x52)])).await;
-    assert_eq!(status(new), 503);
-    assert_eq!(status(operator.put_plans(&plans(vec![known])).await), 200);
-    bed.stop().await;
+    assert_eq!(status_code(new), 503);
+    assert_eq!(status_code(operator.put_plans(&plans(vec![known])).await), 200);
+    hub.stop().await;
 }
 
 #[tokio::test]
 async fn a_rules_template_that_failed_is_still_told_after_a_start_of_the_hub() {
-    let mut bed = Bed::new("template-failed", &[]).await;
-    let (worker, rule, revision) = ready(&bed, "a", 0x3e0, "{{ record.nothing }}").await;
+    let mut hub = TestHub::new("template-failed", &[]).await;
+    let (worker, rule, revision) = ready(&hub, "a", 0x3e0, "{{ record.nothing }}").await;
     commit(&worker, &rule, &revision, 0).await;
-    let told = async |bed: &Bed| {
-        let feed = bed.operator().feed(0, NOW).await.expect("a feed");
+    let told = async |hub: &TestHub| {
+        let feed = hub.operator().feed(0, NO_WAIT).await.expect("a feed");
         let status = feed.objects.into_iter().find(|status| status.uid == rule.uid);
         status.is_some_and(|it| {
             it.problems.iter().any(|problem| problem.reason == ObjectProblem::TEMPLATE_FAILED)
         })
     };
-    until("it is told", async || told(&bed).await).await;
-    bed.stop().await;
-    bed.start().await;
-    // What is published after the start is newer than what was there.
-    let before = bed.operator().feed(0, NOW).await.expect("a feed").version;
-    bed.put(&[&channel("b", "hook", 0x3f0)]).await;
-    until("something else is published", async || {
-        bed.operator().feed(before, NOW).await.expect("a feed").objects.iter().any(|it| it.namespace == "b")
+    wait_until("it is told", async || told(&hub).await).await;
+    hub.stop().await;
+    hub.start().await;
+    // Waits until a later change is published, so that everything from before it was published too.
+    let before = hub.operator().feed(0, NO_WAIT).await.expect("a feed").version;
+    hub.put_plans(&[&channel("b", "hook", 0x3f0)]).await;
+    wait_until("something else is published", async || {
+        hub.operator()
+            .feed(before, NO_WAIT)
+            .await
+            .expect("a feed")
+            .objects
+            .iter()
+            .any(|it| it.namespace == "b")
     })
     .await;
-    assert!(told(&bed).await);
-    bed.stop().await;
+    assert!(told(&hub).await);
+    hub.stop().await;
 }

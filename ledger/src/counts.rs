@@ -282,7 +282,7 @@ async fn load_or_insert_groups(
     rules: &mut BTreeMap<Uuid, RuleUpdate>,
 ) -> Result<HashMap<(i64, String), (i64, i64)>, Error> {
     const FIND: &str = "SELECT g.g, g.r, g.labels, g.bytes FROM ROWS($1 AS j: r BIGINT, labels TEXT) JOIN groups g ON g.r = j.r \
-         AND g.labels = j.labels";
+         AND SAME_TEXT(g.labels, j.labels)";
     let keys: Vec<&(i64, String)> = groups.keys().collect();
     let all = set(&keys)?;
     let found: Vec<(i64, i64, String, i64)> = query(FIND).bind(&all).fetch_all(&mut tx.conn).await?;

@@ -3,7 +3,6 @@
 //!
 //! Refuses a file that another process has open, and a schema that is newer than this program.
 
-use std::collections::HashMap;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,8 +17,9 @@ use uuid::Uuid;
 use crate::catalog::{Catalog, Object};
 use crate::engine::{Conn, query, query_scalar};
 use crate::queries::Readers;
+use crate::replicas::WriterRow;
 use crate::writer::{DirtyObjects, RowIds, Tx};
-use crate::{Error, Options, WriterMetrics};
+use crate::{Database, Error, Options, WriterMetrics};
 
 /// Each migration runs once, in order, in a transaction of its own that also raises `user_version`. `sqlx::migrate!`
 /// would not do: hubs of earlier versions look at `user_version` to refuse a newer schema, so both numbers would have
@@ -76,12 +76,15 @@ pub(crate) async fn open_writer(path: &Path, check: bool) -> Result<Conn, Error>
     Ok(Conn::Sqlite(conn))
 }
 
-async fn run_migrations(conn: &mut SqliteConnection) -> Result<(), Error> {
-    let found: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *conn).await?;
+/// The version of the schema, which must not be newer than this program.
+pub(crate) async fn check_version(conn: &mut SqliteConnection) -> Result<i64, Error> {
+    let found: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(conn).await?;
     let known = MIGRATIONS.len() as i64;
-    if found > known {
-        return Err(Error::TooNew { found, known });
-    }
+    if found > known { Err(Error::TooNew { found, known }) } else { Ok(found) }
+}
+
+async fn run_migrations(conn: &mut SqliteConnection) -> Result<(), Error> {
+    let found = check_version(conn).await?;
     for (version, migration) in MIGRATIONS.into_iter().enumerate().skip(found as usize) {
         raw_sql("BEGIN IMMEDIATE").execute(&mut *conn).await?;
         raw_sql(migration).execute(&mut *conn).await?;
@@ -109,7 +112,11 @@ pub(crate) async fn open_readers(path: &Path, count: u32) -> Result<Readers, Err
 }
 
 /// Loads what the writer starts with: the ledger's id, the catalog and the last row ids.
-pub(crate) async fn load_tx(mut conn: Conn, options: Options) -> Result<(Uuid, Tx), Error> {
+pub(crate) async fn load_tx(
+    database: Database,
+    mut conn: Conn,
+    options: Options,
+) -> Result<(Uuid, Tx), Error> {
     query("INSERT INTO meta (key, value) VALUES ('ledger', $1) ON CONFLICT DO NOTHING")
         .bind(options.new_id.to_string())
         .execute(&mut conn)
@@ -125,16 +132,27 @@ pub(crate) async fn load_tx(mut conn: Conn, options: Options) -> Result<(Uuid, T
     let feed: Option<String> =
         query_scalar("SELECT value FROM meta WHERE key = 'feed'").fetch_optional(&mut conn).await?;
     let status = status.max(feed.and_then(|version| version.parse().ok()).unwrap_or(0));
-    let catalog = load_catalog(&mut conn).await?;
+    let mut ids = RowIds { notification, delivery, place, status };
+    let mut row = WriterRow::default();
+    if conn.is_shared() {
+        // Read before the catalog: what others change meanwhile is loaded again.
+        row = WriterRow::load(&mut conn).await?;
+        ids = row.into();
+    }
+    let catalog = Arc::new(load_catalog(&mut conn).await?);
     let mut dirty = DirtyObjects::default();
     for uid in catalog.objects.keys() {
         dirty.mark(*uid, false);
     }
     let tx = Tx {
         conn,
-        catalog: Arc::new(catalog),
+        database,
+        broken: false,
+        begun_with: Arc::clone(&catalog),
+        catalog,
+        row,
         options,
-        ids: RowIds { notification, delivery, place, status },
+        ids,
         dirty,
         published: crate::published::Published::default(),
         wakes: std::collections::HashSet::new(),
@@ -145,22 +163,34 @@ pub(crate) async fn load_tx(mut conn: Conn, options: Options) -> Result<(Uuid, T
     Ok((crate::sql::uuid(&id)?, tx))
 }
 
-async fn load_catalog(conn: &mut Conn) -> Result<Catalog, Error> {
-    let rows: Vec<(String, i64)> =
-        query("SELECT uid, c FROM channels UNION ALL SELECT uid, r FROM rules").fetch_all(conn).await?;
-    let rows: HashMap<String, i64> = rows.into_iter().collect();
-    let plans: Vec<(String, String, Option<i64>, Option<i64>)> =
-        query("SELECT uid, body, resumed, absent FROM plans").fetch_all(conn).await?;
+/// Loads all plans and all known namespaces.
+pub(crate) async fn load_catalog(conn: &mut Conn) -> Result<Catalog, Error> {
     let mut catalog = Catalog::default();
-    for (uid, body, resumed, absent) in plans {
+    for object in load_objects(conn, None).await? {
+        catalog.put(object);
+    }
+    catalog.rebuild_all();
+    crate::namespaces::load_known(conn, &mut catalog, None).await?;
+    Ok(catalog)
+}
+
+/// Loads objects: those of these uids, as [`crate::sql::set`] writes them, or all.
+pub(crate) async fn load_objects(conn: &mut Conn, uids: Option<String>) -> Result<Vec<Object>, Error> {
+    const ALL: &str = "SELECT p.body, coalesce(c.c, r.r, 0) AS row, p.resumed, p.absent FROM plans p \
+        LEFT JOIN channels c ON c.uid = p.uid LEFT JOIN rules r ON r.uid = p.uid";
+    const SOME: &str = "SELECT p.body, coalesce(c.c, r.r, 0) AS row, p.resumed, p.absent FROM EACH($1 AS j: TEXT) \
+        JOIN plans p ON p.uid = j.value LEFT JOIN channels c ON c.uid = p.uid LEFT JOIN rules r ON r.uid = p.uid";
+    let load = match uids {
+        Some(uids) => query(SOME).bind(uids),
+        None => query(ALL),
+    };
+    let rows: Vec<(String, i64, Option<i64>, Option<i64>)> = load.fetch_all(conn).await?;
+    let object = |(body, row, resumed, absent): (String, i64, Option<i64>, Option<i64>)| {
         let plan: Plan = serde_json::from_str(&body)?;
-        let row = rows.get(&uid).copied().unwrap_or(0);
         if row == 0 && plan.kind() != Kind::Schedule {
             return Err(Error::Corrupt(format!("{} {} has no state", plan.kind().name(), plan.name)));
         }
-        catalog.put(Object::new(plan, row, resumed, absent));
-    }
-    catalog.rebuild_all();
-    crate::namespaces::load_known(conn, &mut catalog).await?;
-    Ok(catalog)
+        Ok(Object::new(plan, row, resumed, absent))
+    };
+    rows.into_iter().map(object).collect()
 }

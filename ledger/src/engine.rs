@@ -8,11 +8,12 @@
 //! | `ROWS($1 AS j: g BIGINT, labels TEXT)` | a table `j` of the tuples in a JSON array, with column `ord`: their place, from 0 |
 //! | `EACH($1 AS j: BIGINT)` | a table `j` of the scalars in a JSON array: columns `value` and `ord` |
 //! | `JSON_TEXT(x, 'name')` | a member of a JSON object that is kept as text |
+//! | `SAME_TEXT(a, b)` | whether two long texts are equal, by an index of their digests in PostgreSQL |
 //! | `GREATEST(a, b)`, `LEAST(a, b)` | the larger, the smaller of two. Where one may be NULL, `coalesce` stands around it: the engines differ there |
 //! | `CROSS JOIN t ON ...`, `INDEXED BY i` | an inner join, an index: SQLite keeps the order and takes the index, PostgreSQL's planner decides |
 //!
 //! [ADR 31](../../docs/adr/0031-one-text-for-two-engines.md) says why this is ours and not `sqlx::Any`. Never: SQL for one
-//! engine alone outside of `database.rs`, `postgres.rs`, the migrations and this module.
+//! engine alone outside of `database.rs`, `postgres.rs`, `replicas.rs`, the migrations and this module.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -62,10 +63,23 @@ impl Conn {
         let begin = match self.handle() {
             // Otherwise SQLite asks for the lock at the first write, too late to wait for it.
             Handle::Sqlite(_) => "BEGIN IMMEDIATE",
-            Handle::Postgres(_) => "BEGIN",
+            // A hub that stands still in a transaction loses it, so the others go on.
+            Handle::Postgres(_) => {
+                return self
+                    .raw(
+                        "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '5s'; \
+                         SET LOCAL lock_timeout = '10s'; SET LOCAL statement_timeout = '30s'",
+                    )
+                    .await;
+            }
         };
         query(begin).execute(self).await?;
         Ok(())
+    }
+
+    /// Whether other processes may write to the database too.
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self, Self::Postgres(_) | Self::PostgresReader(_))
     }
 
     /// Runs SQL of one engine as it is.
@@ -253,7 +267,7 @@ impl<'q> Scalar<'q> {
 
 /// Text as PostgreSQL takes it: it has no NUL, neither as a character nor in what it reads as JSON. It becomes U+FFFD, the
 /// replacement character.
-fn storable(text: Cow<'_, str>) -> Cow<'_, str> {
+pub(crate) fn storable(text: Cow<'_, str>) -> Cow<'_, str> {
     if text.contains('\0') || text.contains("\\u0000") { without_nul(&text).into() } else { text }
 }
 
@@ -302,9 +316,12 @@ fn translated(engine: Engine, sql: &'static str) -> &'static str {
 /// Rewrites the forms that this module's head names.
 fn translate(engine: Engine, sql: &str) -> String {
     let mut text = sql.to_owned();
-    for (form, table) in
-        [("ROWS(", rows as fn(Engine, &str) -> String), ("EACH(", each), ("JSON_TEXT(", member)]
-    {
+    for (form, table) in [
+        ("ROWS(", rows as fn(Engine, &str) -> String),
+        ("EACH(", each),
+        ("JSON_TEXT(", member),
+        ("SAME_TEXT(", same),
+    ] {
         while let Some(at) = text.find(form) {
             let (before, from) = text.split_at(at);
             let inner = from[form.len()..].split(')').next().unwrap_or_default();
@@ -362,6 +379,14 @@ fn member(engine: Engine, inner: &str) -> String {
     }
 }
 
+fn same(engine: Engine, inner: &str) -> String {
+    let (left, right) = inner.split_once(", ").unwrap_or((inner, ""));
+    match engine {
+        Engine::Sqlite => format!("{left} = {right}"),
+        Engine::Postgres => format!("md5({left}) = md5({right}) AND {left} = {right}"),
+    }
+}
+
 fn table(engine: Engine, parameter: &str, name: &str, columns: &str) -> String {
     match engine {
         Engine::Sqlite => format!("(SELECT key AS ord, {columns} FROM jsonb_each({parameter})) {name}"),
@@ -398,6 +423,9 @@ mod tests {
             translate(Engine::Sqlite, sql),
             "SELECT max(a, 0) FROM t INDEXED BY i CROSS JOIN u ON u.t = t.t WHERE u.x IN (SELECT value FROM (SELECT key AS ord, value FROM jsonb_each($2)) j)"
         );
+        let same = "SELECT 1 WHERE SAME_TEXT(a.x, b.x)";
+        assert_eq!(translate(Engine::Sqlite, same), "SELECT 1 WHERE a.x = b.x");
+        assert_eq!(translate(Engine::Postgres, same), "SELECT 1 WHERE md5(a.x) = md5(b.x) AND a.x = b.x");
         assert_eq!(
             translate(Engine::Postgres, sql),
             "SELECT GREATEST(a, 0) FROM t JOIN u ON u.t = t.t WHERE u.x IN (SELECT value FROM (SELECT place - 1 AS ord, CAST(value #>> '{}' AS BIGINT) AS value \

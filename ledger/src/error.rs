@@ -24,6 +24,16 @@ pub enum Error {
         /// The newest version that this program knows.
         known: i64,
     },
+    /// The database holds another ledger than before.
+    #[error(
+        "the database holds the ledger {found:?}, and this hub began with {ours}: connect it to its own, or restart the hub"
+    )]
+    OtherLedger {
+        /// The id of this hub's ledger.
+        ours: String,
+        /// What the database has.
+        found: String,
+    },
     /// The disk is full, or the file has reached its bound. What is stored stays; try again when there is room.
     #[error("the ledger's disk is full: {0}")]
     StorageFull(String),
@@ -74,7 +84,7 @@ pub enum Error {
 impl Error {
     /// Whether the whole transaction must be undone, with all its commands.
     pub(crate) fn is_storage(&self) -> bool {
-        matches!(self, Self::StorageFull(_) | Self::Corrupt(_) | Self::Storage(_))
+        matches!(self, Self::StorageFull(_) | Self::Corrupt(_) | Self::Storage(_) | Self::OtherLedger { .. })
     }
 }
 

@@ -1,8 +1,8 @@
 //! The ledger: the only access to the database. It keeps plans, offsets, counts, alert states, notifications,
 //! deliveries, attempts and statuses in SQLite or PostgreSQL.
 //!
-//! Invariants: one process has the database open, and one task writes. The ledger answers only after what the answer
-//! says is durable. Everything that an accepted entry of a commit causes is in the same transaction as its offset.
+//! Invariants: one transaction writes at a time. A file of SQLite belongs to one process, in which one task writes; in
+//! PostgreSQL the processes take turns (`replicas.rs`). The ledger answers only after what the answer says is durable. Everything that an accepted entry of a commit causes is in the same transaction as its offset.
 //! Memory holds caches only.
 //!
 //! This crate has no clock, no randomness (both come in as arguments), no network, and no SQL that isn't static text.
@@ -35,6 +35,7 @@ mod queries;
 mod queue;
 mod recent_records;
 mod reminders;
+mod replicas;
 mod requests;
 mod rule_cleanup;
 mod rule_updates;
@@ -44,6 +45,7 @@ mod status;
 mod stories;
 mod texts;
 mod totals;
+mod transfer;
 mod types;
 mod undelivered;
 mod workers;
@@ -52,6 +54,8 @@ mod writer;
 pub use claim::RawClaimed;
 pub use error::Error;
 pub use namespaces::NamespaceIdentity;
+pub use replicas::Peer;
+pub use transfer::{Copied, back_up, copy, restore};
 pub use types::{
     Database, Options, PartitionRef, Pruned, Render, Rendered, Signal, SourceRef, Totals, WorkerView,
     WriterMetrics,
@@ -78,6 +82,7 @@ pub struct Ledger {
     /// Connections for people's reads, so that workers never wait behind them.
     people_readers: queries::Readers,
     shared: Arc<Shared>,
+    database: Database,
     /// Bytes of finished notifications, and of dead letters, that a namespace may keep.
     quotas: (i64, i64),
     /// Counts calls of `prune`, so that namespaces over a quota take turns.
@@ -87,35 +92,39 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Opens or creates a ledger, brings its schema up to date and checks it. The database belongs to this process until the
-    /// ledger is closed or the process ends.
+    /// Opens or creates a ledger, brings its schema up to date and checks it. A file belongs to this process until the ledger is
+    /// closed or the process ends; a database of PostgreSQL may be open in several.
     pub async fn open(
         database: impl Into<Database>,
         options: Options,
         render: Arc<dyn Render>,
     ) -> Result<Self, Error> {
-        let (lock, conn, readers, people_readers) = match database.into() {
+        let database = database.into();
+        let (lock, conn, readers, people_readers) = match &database {
             Database::Sqlite(path) => (
-                Some(database::lock_file(&path)?),
-                database::open_writer(&path, options.check_file).await?,
-                database::open_readers(&path, options.readers).await?,
-                database::open_readers(&path, options.readers).await?,
+                Some(database::lock_file(path)?),
+                database::open_writer(path, options.check_file).await?,
+                database::open_readers(path, options.readers).await?,
+                database::open_readers(path, options.readers).await?,
             ),
-            Database::Postgres(url) => (
-                None,
-                postgres::open_writer(&url).await?,
-                postgres::open_readers(&url, options.readers).await?,
-                postgres::open_readers(&url, options.readers).await?,
-            ),
+            Database::Postgres(_) | Database::PostgresUrlFile(_) => {
+                let url = database.url()?.unwrap_or_default();
+                (
+                    None,
+                    postgres::open_writer(&url).await?,
+                    postgres::open_readers(&url, options.readers).await?,
+                    postgres::open_readers(&url, options.readers).await?,
+                )
+            }
         };
         let quotas = (options.max_finished_bytes, options.max_dead_letter_bytes);
         let (texts, decide_wait) = (TextRenderer::new(render, &options), options.decide_wait.std());
-        let (id, tx) = database::load_tx(conn, options).await?;
-        let shared = Arc::new(Shared::new(id, Arc::clone(&tx.catalog), Arc::clone(&tx.steps)));
+        let (id, tx) = database::load_tx(database.clone(), conn, options).await?;
+        let shared = Arc::new(Shared::new(id, &tx));
         let (writer, task) = writer::start_writer(tx, Arc::clone(&shared), lock);
         let decider = Arc::new(Decider::new(writer.clone(), texts, decide_wait));
         let (turn, writer_task) = (Arc::default(), Arc::new(Mutex::new(Some(task))));
-        Ok(Self { writer, readers, people_readers, shared, quotas, turn, decider, writer_task })
+        Ok(Self { writer, readers, people_readers, shared, database, quotas, turn, decider, writer_task })
     }
 
     /// Closes the database and releases its lock, once the writer has done what was sent to it. Other clones get

@@ -33,7 +33,7 @@ pub struct NamespaceIdentity {
 }
 
 /// A namespace as registered last, and up to which rows what is recorded belongs to earlier ones of its name.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct KnownNamespace {
     pub(crate) uid: Uuid,
     created: i64,
@@ -46,10 +46,21 @@ pub(crate) struct KnownNamespace {
 /// A row of `namespaces`.
 type NamespaceRow = (String, String, i64, i64, i64, i64);
 
-/// Loads the registered namespaces into the catalog.
-pub(crate) async fn load_known(conn: &mut Conn, catalog: &mut Catalog) -> Result<(), Error> {
-    let rows: Vec<NamespaceRow> =
-        query("SELECT namespace, uid, created, n, d, l FROM namespaces").fetch_all(conn).await?;
+/// Loads registered namespaces into the catalog: those of these names, as [`crate::sql::set`] writes them, or all.
+pub(crate) async fn load_known(
+    conn: &mut Conn,
+    catalog: &mut Catalog,
+    names: Option<String>,
+) -> Result<(), Error> {
+    let load = match names {
+        Some(names) => query(
+            "SELECT namespace, uid, created, n, d, l FROM namespaces WHERE namespace IN (SELECT value \
+             FROM EACH($1 AS j: TEXT))",
+        )
+        .bind(names),
+        None => query("SELECT namespace, uid, created, n, d, l FROM namespaces"),
+    };
+    let rows: Vec<NamespaceRow> = load.fetch_all(conn).await?;
     for (namespace, uid, created, n, d, l) in rows {
         catalog
             .known_namespaces

@@ -72,9 +72,9 @@ async fn insert_expected_groups(
     }
     let made = set(made)?;
     let new: Vec<i64> = query_scalar(
-        "INSERT INTO groups (r, labels, state, bytes) SELECT r, labels, state, bytes \
-         FROM ROWS($1 AS j: r BIGINT, labels TEXT, state TEXT, bytes BIGINT) WHERE true \
-         ON CONFLICT (r, labels) DO NOTHING RETURNING bytes",
+        "INSERT INTO groups (r, labels, state, bytes) SELECT DISTINCT r, labels, state, bytes \
+         FROM ROWS($1 AS j: r BIGINT, labels TEXT, state TEXT, bytes BIGINT) WHERE NOT EXISTS (SELECT 1 \
+         FROM groups g WHERE g.r = j.r AND SAME_TEXT(g.labels, j.labels)) RETURNING bytes",
     )
     .bind(&made)
     .fetch_all(&mut tx.conn)
@@ -82,7 +82,7 @@ async fn insert_expected_groups(
     // Before the first decision a group has no state yet, at most counts.
     query(
         "UPDATE groups SET state = j.state, next = 0 FROM ROWS($1 AS j: r BIGINT, labels TEXT, state TEXT) \
-         WHERE groups.r = j.r AND groups.labels = j.labels",
+         WHERE groups.r = j.r AND SAME_TEXT(groups.labels, j.labels)",
     )
     .bind(&made)
     .execute(&mut tx.conn)

@@ -1,8 +1,8 @@
-//! Opens a ledger in PostgreSQL: takes the lock, migrates the schema, connects the readers.
+//! Opens a ledger in PostgreSQL: connects the writer and the readers, and brings the schema up to date.
 //!
-//! Refuses a database that another process has open, and a schema that is newer than this program.
+//! Several processes may have it open (`replicas.rs`). Refuses a schema that is newer than this program.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _};
@@ -13,11 +13,12 @@ use crate::queries::Readers;
 
 /// Each migration runs once, in order, in one transaction that also stores how many have run. The first is SQLite's
 /// schema after its migration 8; later ones are the same for both engines.
-const MIGRATIONS: [&str; 1] = [include_str!("../migrations/postgres/0001.sql")];
-/// The key of the advisory lock that the one process holds: "belfry" in ASCII.
+const MIGRATIONS: [&str; 2] =
+    [include_str!("../migrations/postgres/0001.sql"), include_str!("../migrations/postgres/0002.sql")];
+/// The key of the advisory lock under which one process at a time migrates: "belfry" in ASCII.
 const LOCK: i64 = 0x6265_6c66_7279;
-/// How long opening waits for the lock.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long connecting may take, and how long a read waits for a connection.
+const CONNECT_TIME: Duration = Duration::from_secs(5);
 /// How long a read may take.
 const READ_TIME: &str = "2s";
 
@@ -29,33 +30,17 @@ fn options(url: &str) -> Result<PgConnectOptions, Error> {
     Ok(options.options([("jit", "off")]))
 }
 
-/// Opens the write connection, takes the lock and brings the schema up to date.
+/// Opens a connection that writes, and brings the schema up to date.
 pub(crate) async fn open_writer(url: &str) -> Result<Conn, Error> {
-    let mut conn = options(url)?.connect().await?;
-    lock(&mut conn).await?;
+    let late = |_| Error::Storage(format!("PostgreSQL did not answer within {} s", CONNECT_TIME.as_secs()));
+    let mut conn = tokio::time::timeout(CONNECT_TIME, options(url)?.connect()).await.map_err(late)??;
     migrate(&mut conn).await?;
     Ok(Conn::Postgres(conn))
 }
 
-/// Takes the lock, which ends with the connection. The lock of a process that has just ended may last a moment
-/// longer.
-async fn lock(conn: &mut PgConnection) -> Result<(), Error> {
-    let begun = Instant::now();
-    loop {
-        let free: bool =
-            sqlx::query_scalar("SELECT pg_try_advisory_lock($1)").bind(LOCK).fetch_one(&mut *conn).await?;
-        if free {
-            return Ok(());
-        }
-        if begun.elapsed() > PATIENCE {
-            return Err(Error::Locked("in PostgreSQL".into()));
-        }
-        tokio::time::sleep(PATIENCE / 20).await;
-    }
-}
-
 async fn migrate(conn: &mut PgConnection) -> Result<(), Error> {
     let mut tx = conn.begin().await?;
+    sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *tx).await?;
     sqlx::raw_sql("CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL)")
         .execute(&mut *tx)
         .await?;
@@ -76,9 +61,21 @@ async fn migrate(conn: &mut PgConnection) -> Result<(), Error> {
     Ok(())
 }
 
+fn reader_options(url: &str) -> Result<PgConnectOptions, Error> {
+    Ok(options(url)?.options([("default_transaction_read_only", "on"), ("statement_timeout", READ_TIME)]))
+}
+
+/// From now on, readers connect by this URL.
+pub(crate) fn renew(readers: &Readers, url: &str) -> Result<(), Error> {
+    if let Readers::Postgres(pool) = readers {
+        pool.set_connect_options(reader_options(url)?);
+    }
+    Ok(())
+}
+
 /// Opens connections that can only read.
 pub(crate) async fn open_readers(url: &str, count: u32) -> Result<Readers, Error> {
-    let options =
-        options(url)?.options([("default_transaction_read_only", "on"), ("statement_timeout", READ_TIME)]);
-    Ok(Readers::Postgres(PgPoolOptions::new().max_connections(count.max(1)).connect_with(options).await?))
+    let options = reader_options(url)?;
+    let pool = PgPoolOptions::new().max_connections(count.max(1)).acquire_timeout(CONNECT_TIME);
+    Ok(Readers::Postgres(pool.connect_with(options).await?))
 }

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use protocol::messages::DeliverySummary;
+use protocol::messages::{DeliverySummary, StatusBody};
 use uuid::Uuid;
 
 use crate::WorkerView;
@@ -56,6 +56,19 @@ pub(crate) struct LastShown {
 }
 
 impl LastShown {
+    /// What a published status shows.
+    pub(crate) fn from_status(body: &StatusBody) -> Self {
+        match body {
+            StatusBody::NotificationChannel(_) => Self::default(),
+            StatusBody::Schedule(status) => Self::from_told(&status.told),
+            StatusBody::AlertRule(status) => Self {
+                uncountable: status.uncountable.is_some(),
+                full: status.full.is_some(),
+                ..Self::from_told(&status.told)
+            },
+        }
+    }
+
     pub(crate) fn from_told(told: &DeliverySummary) -> Self {
         let fails = told.undelivered.iter().map(|it| it.channel.clone()).collect();
         Self { fails, ..Self::default() }

@@ -186,7 +186,6 @@ impl PublishStatuses {
         for object in objects {
             let uid = object.plan.uid;
             let told = told.remove(&uid).unwrap_or_default();
-            let mut shown = LastShown::from_told(&told);
             let body = match object.plan.kind() {
                 Kind::NotificationChannel => {
                     StatusBody::NotificationChannel(channels.get(&object.row).cloned().unwrap_or_default())
@@ -197,7 +196,6 @@ impl PublishStatuses {
                         add_partitions(&mut status, object, rule, &topics, &tx.published.unowned);
                     }
                     status.told = told;
-                    (shown.uncountable, shown.full) = (status.uncountable.is_some(), status.full.is_some());
                     StatusBody::AlertRule(status)
                 }
                 Kind::Schedule => {
@@ -205,7 +203,7 @@ impl PublishStatuses {
                     StatusBody::Schedule(ScheduleStatus { told, ..status })
                 }
             };
-            tx.published.shown.insert(uid, shown);
+            tx.published.shown.insert(uid, LastShown::from_status(&body));
             let running = self.workers.running.get(&uid).and_then(|running| running.get(&object.revision));
             let problems = self.workers.problems.get(&uid);
             let status = ObjectStatus {

@@ -8,7 +8,10 @@ use std::time::Instant;
 use domain::{AlertData, Digest, DropReason, Millis};
 use jiff::Timestamp;
 use protocol::messages::{ObjectProblem, Pool};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+use crate::Error;
 
 /// Where a ledger is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +20,37 @@ pub enum Database {
     Sqlite(PathBuf),
     /// A database of PostgreSQL 15 or newer, by its URL.
     Postgres(String),
+    /// The same, by a file with its URL, which is read again for each new connection of the writer.
+    PostgresUrlFile(PathBuf),
+}
+
+impl std::str::FromStr for Database {
+    type Err = std::convert::Infallible;
+
+    /// `postgres://...`, `@FILE` for a file with such a URL, or else the path of a file of SQLite.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text.strip_prefix('@') {
+            Some(file) => Self::PostgresUrlFile(file.into()),
+            None if text.starts_with("postgres://") || text.starts_with("postgresql://") => {
+                Self::Postgres(text.to_owned())
+            }
+            None => Self::Sqlite(text.into()),
+        })
+    }
+}
+
+impl Database {
+    /// The URL of a database of PostgreSQL; `None` for SQLite.
+    pub(crate) fn url(&self) -> Result<Option<String>, Error> {
+        match self {
+            Self::Sqlite(_) => Ok(None),
+            Self::Postgres(url) => Ok(Some(url.clone())),
+            Self::PostgresUrlFile(file) => match std::fs::read_to_string(file) {
+                Ok(url) => Ok(Some(url.trim().to_owned())),
+                Err(error) => Err(Error::Storage(format!("{}: {error}", file.display()))),
+            },
+        }
+    }
 }
 
 impl From<&Path> for Database {
@@ -109,7 +143,7 @@ impl Options {
 }
 
 /// What a caller can wait for with [`crate::Ledger::watch`].
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Signal {
     /// The plans of a namespace changed: its sources, channels or schedules.
     Plans(String),

@@ -12,7 +12,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,8 @@ use uuid::Uuid;
 
 use crate::engine::{Conn, query};
 use crate::queue::Queue;
-use crate::{Error, Options, Signal, WriterMetrics, catalog::Catalog, published::Published};
+use crate::replicas::{TRANSACTION_TIME, WriterRow};
+use crate::{Database, Error, Options, Signal, WriterMetrics, catalog::Catalog, published::Published};
 
 /// A transaction that has lasted this long takes no further command.
 const BUDGET: Duration = Duration::from_millis(50);
@@ -44,7 +45,14 @@ pub(crate) trait Command: Send + 'static {
 /// The write connection, and what else commands need.
 pub(crate) struct Tx {
     pub(crate) conn: Conn,
+    pub(crate) database: Database,
+    /// The connection is lost.
+    pub(crate) broken: bool,
     pub(crate) catalog: Arc<Catalog>,
+    /// The catalog as it is stored: what a failed transaction goes back to.
+    pub(crate) begun_with: Arc<Catalog>,
+    /// PostgreSQL: what is stored of `ids`, and up to which versions this hub knows what others do.
+    pub(crate) row: WriterRow,
     pub(crate) options: Options,
     pub(crate) ids: RowIds,
     /// Objects whose status may have changed. A spurious mark costs one comparison, so a rollback keeps it.
@@ -67,6 +75,13 @@ pub(crate) struct RowIds {
     pub(crate) delivery: i64,
     pub(crate) place: i64,
     pub(crate) status: i64,
+}
+
+impl From<WriterRow> for RowIds {
+    fn from(row: WriterRow) -> Self {
+        let WriterRow { notification, delivery, place, status, .. } = row;
+        Self { notification, delivery, place, status }
+    }
 }
 
 /// The next id of a counter.
@@ -171,13 +186,24 @@ pub(crate) struct Shared {
     pub(crate) catalog: RwLock<Arc<Catalog>>,
     pub(crate) metrics: Mutex<WriterMetrics>,
     pub(crate) steps: Arc<AtomicU64>,
+    /// PostgreSQL: the version of `catalog`.
+    pub(crate) catalog_version: AtomicI64,
+    /// PostgreSQL: the last of other hubs' signals that was heard.
+    pub(crate) seen_signal: AtomicI64,
     wakers: Mutex<HashMap<Signal, watch::Sender<u64>>>,
 }
 
 impl Shared {
-    pub(crate) fn new(id: Uuid, catalog: Arc<Catalog>, steps: Arc<AtomicU64>) -> Self {
-        let (catalog, metrics) = (RwLock::new(catalog), Mutex::default());
-        Self { id, catalog, metrics, steps, wakers: Mutex::default() }
+    pub(crate) fn new(id: Uuid, tx: &Tx) -> Self {
+        Self {
+            id,
+            catalog: RwLock::new(Arc::clone(&tx.catalog)),
+            metrics: Mutex::default(),
+            steps: Arc::clone(&tx.steps),
+            catalog_version: AtomicI64::new(tx.row.catalog),
+            seen_signal: AtomicI64::new(tx.row.signal),
+            wakers: Mutex::default(),
+        }
     }
 
     pub(crate) fn catalog(&self) -> Arc<Catalog> {
@@ -195,12 +221,18 @@ impl Shared {
 
     fn publish(&self, tx: &mut Tx) {
         *self.catalog.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&tx.catalog);
+        self.catalog_version.store(tx.row.catalog, Ordering::Release);
         *self.metrics.lock().unwrap_or_else(PoisonError::into_inner) = tx.counted;
-        let wakers = self.wakers.lock().unwrap_or_else(PoisonError::into_inner);
         for signal in tx.wakes.drain() {
-            if let Some(waker) = wakers.get(&signal) {
-                waker.send_modify(|changes| *changes += 1);
-            }
+            self.wake(&signal);
+        }
+    }
+
+    /// Wakes those who wait for a signal.
+    pub(crate) fn wake(&self, signal: &Signal) {
+        let wakers = self.wakers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(waker) = wakers.get(signal) {
+            waker.send_modify(|changes| *changes += 1);
         }
     }
 }
@@ -303,18 +335,19 @@ async fn run_waiting(tx: &mut Tx, shared: &Shared, queue: &Queue) {
         let most = queue.len().min(tx.options.max_batch.max(1));
         let Some(first) = queue.next() else { return };
         let begun = Instant::now();
-        let before = Arc::clone(&tx.catalog);
         let mut jobs = vec![first];
-        let failed = run_transaction(tx, &mut jobs, queue, most, begun).await.err();
+        let failed = match tx.reconnect(shared.id).await {
+            Ok(()) => run_transaction(tx, &mut jobs, queue, most, begun).await.err(),
+            Err(error) => Some(error),
+        };
         tx.dirty.end_transaction(failed.is_none());
         tx.counted.seconds += begun.elapsed().as_secs_f64();
         if let Some(error) = &failed {
             // Each caller gets the error and logs it, so debug is enough here.
             tracing::debug!(%error, commands = jobs.len(), "a transaction failed and was undone");
-            tx.catalog = before;
             tx.counted.failed += jobs.len() as u64;
             // Without this the connection would stay inside a transaction, and the next one would fail.
-            let _ = tx.sql("ROLLBACK").await;
+            tx.roll_back().await;
         } else {
             tx.counted.commits += 1;
             tx.counted.commands += jobs.len() as u64;
@@ -327,8 +360,7 @@ async fn run_waiting(tx: &mut Tx, shared: &Shared, queue: &Queue) {
     }
 }
 
-/// Runs one transaction of at most `most` commands. The first is in `jobs`; more are taken from the queue until the
-/// time is used. A command's own error concerns only its caller; an error of the storage fails the whole transaction.
+/// Runs one transaction, in PostgreSQL within a time: an answer that never comes must not hold up everybody.
 async fn run_transaction(
     tx: &mut Tx,
     jobs: &mut Vec<Box<dyn QueuedCommand>>,
@@ -336,19 +368,39 @@ async fn run_transaction(
     most: usize,
     begun: Instant,
 ) -> Result<(), Error> {
-    tx.conn.begin().await?;
+    if !tx.conn.is_shared() {
+        return run_commands(tx, jobs, queue, most, begun).await;
+    }
+    match tokio::time::timeout(TRANSACTION_TIME, run_commands(tx, jobs, queue, most, begun)).await {
+        Ok(result) => result,
+        Err(_) => {
+            tx.broken = true;
+            Err(Error::Storage(format!("no answer within {} s", TRANSACTION_TIME.as_secs())))
+        }
+    }
+}
+
+/// Runs a transaction of at most `most` commands. The first is in `jobs`; more are taken from the queue until the
+/// time is used. A command's own error concerns only its caller; an error of the storage fails the whole transaction.
+async fn run_commands(
+    tx: &mut Tx,
+    jobs: &mut Vec<Box<dyn QueuedCommand>>,
+    queue: &Queue,
+    most: usize,
+    begun: Instant,
+) -> Result<(), Error> {
+    tx.begin().await?;
     if most <= 1
         && let [only] = &mut jobs[..]
     {
         // A single command needs no savepoint of its own.
-        let before = Arc::clone(&tx.catalog);
         return match only.run(tx).await {
-            Ok(()) => tx.sql("COMMIT").await,
+            Ok(()) => tx.commit().await,
             Err(error) if error.is_storage() => Err(error),
             Err(_) => {
-                tx.catalog = before;
                 tx.counted.failed += 1;
-                tx.sql("ROLLBACK").await
+                tx.roll_back().await;
+                Ok(())
             }
         };
     }
@@ -371,5 +423,5 @@ async fn run_transaction(
             jobs.extend(queue.next());
         }
     }
-    tx.sql("COMMIT").await
+    tx.commit().await
 }

@@ -1,4 +1,4 @@
-{{/* Names of Services begin with a letter and have no dot, which a release's name need not keep to. */}}
+{{/* The first part of the names of all objects. Fails if no Service may have it: a release's name may begin with a digit and contain dots, a Service's name may not. */}}
 {{- define "belfry.fullname" -}}
 {{- $full := .Values.fullnameOverride -}}
 {{- if not $full -}}
@@ -12,7 +12,7 @@
 {{- $full -}}
 {{- end -}}
 
-{{/* A range of addresses, whose first address is written. Takes (dict "value" "network.deniedRanges" "range" "10.0.0.0/8"). */}}
+{{/* Fails unless it is a range of addresses, written with its first address. Takes (dict "value" "network.deniedRanges" "range" "10.0.0.0/8"). */}}
 {{- define "belfry.range" -}}
 {{- $pattern := `^((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(\.(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])){3}(/(3[0-2]|[12]?[0-9]))?|(([0-9a-fA-F]{1,4}:){7}[0-9a-fA-F]{1,4}|([0-9a-fA-F]{1,4}:){1,7}:|([0-9a-fA-F]{1,4}:){1,6}(:[0-9a-fA-F]{1,4}){1,1}|([0-9a-fA-F]{1,4}:){1,5}(:[0-9a-fA-F]{1,4}){1,2}|([0-9a-fA-F]{1,4}:){1,4}(:[0-9a-fA-F]{1,4}){1,3}|([0-9a-fA-F]{1,4}:){1,3}(:[0-9a-fA-F]{1,4}){1,4}|([0-9a-fA-F]{1,4}:){1,2}(:[0-9a-fA-F]{1,4}){1,5}|([0-9a-fA-F]{1,4}:){1,1}(:[0-9a-fA-F]{1,4}){1,6}|:(:[0-9a-fA-F]{1,4}){1,7}|::)(/(12[0-8]|1[01][0-9]|[1-9]?[0-9]))?)$` -}}
 {{- if not (regexMatch $pattern .range) -}}
@@ -30,7 +30,7 @@
 {{- end -}}
 {{- end -}}
 
-{{/* What the schema of the values can't say. */}}
+{{/* Checks of values that values.schema.json can't express. */}}
 {{- define "belfry.checks" -}}
 {{- range $key, $_ := .Values.commonLabels -}}
 {{- if or (has $key (list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" "app.kubernetes.io/version" "app.kubernetes.io/managed-by" "app.kubernetes.io/part-of" "helm.sh/chart")) (hasPrefix "rbac.authorization.k8s.io/" $key) -}}
@@ -61,6 +61,7 @@ app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 
+{{/* Labels of an object of a component. Takes (dict "root" $ "component" "hub"). */}}
 {{- define "belfry.labels" -}}
 {{ include "belfry.selector" . }}
 app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
@@ -94,7 +95,7 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end -}}
 
-{{/* What the operator may do in a namespace that it watches; a test compares it with what its code needs. */}}
+{{/* The operator's rights in a namespace that it watches. A test compares them with what its code needs. */}}
 {{- define "belfry.operatorRules" -}}
 - apiGroups: [belfry.dev]
   resources: [notificationchannels, alertrules, schedules, bookableresources]
@@ -119,7 +120,7 @@ capabilities: {drop: [ALL]}
   verbs: [create]
 {{- end -}}
 
-{{/* What every pod of the chart may reach: names, and the API server. */}}
+{{/* What every pod of the chart may reach: DNS and the API server. */}}
 {{- define "belfry.egress" -}}
 - ports:
     - {port: 53, protocol: UDP}

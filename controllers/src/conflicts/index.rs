@@ -270,10 +270,10 @@ impl Index {
         self.stirred.extend(spaces.map(|held| held.schedule.plan.namespace.clone()));
     }
 
-    /// Holds one anew, expanded before, unless it is otherwise by now.
+    /// Holds one anew, expanded before, unless it is otherwise by now or another look has done so: what that found must stay.
     pub(super) fn put_again(&mut self, schedule: &Arc<ValidSchedule>, own: &Expanded) {
         let held = self.held.get(&key(schedule));
-        if held.is_some_and(|held| Arc::ptr_eq(&held.schedule, schedule)) {
+        if self.is_again(schedule) && held.is_some_and(|held| Arc::ptr_eq(&held.schedule, schedule)) {
             self.put(Arc::clone(schedule), own);
         }
     }
@@ -297,8 +297,10 @@ impl Index {
     }
 
     pub(super) fn found(&mut self, namespace: &str, now: Timestamp) -> Found {
-        // What changed since it was settled is told once it is.
-        if !self.stale.contains_key(namespace) && !self.again.contains_key(namespace) {
+        // What changed since it was settled is told once it is, whoever has heard of the change meanwhile.
+        if self.stale.contains_key(namespace) || self.again.contains_key(namespace) {
+            self.stirred.insert(namespace.to_owned());
+        } else {
             self.stirred.remove(namespace);
         }
         let held = self.spaces.get(namespace).into_iter().flatten().filter_map(|key| self.held.get(key));

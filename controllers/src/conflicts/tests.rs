@@ -313,10 +313,28 @@ async fn a_change_between_settling_and_reading_what_was_found_is_still_told() {
         |found: &Found| found.findings.get(&two.plan.uid).is_some_and(|found| !found.clashes.is_empty());
     assert!(!clashes(&conflicts.find("b", now())));
     conflicts.lend(hall(1, &["a", "b"]));
+    assert!(conflicts.stirred().await.contains(&"b".to_owned()), "somebody else hears of the change");
     // One that settled before reads now.
     assert!(!clashes(&conflicts.with(|index| index.found("b", now()))));
     assert!(conflicts.stirred().await.contains(&"b".to_owned()));
     assert!(clashes(&conflicts.find("b", now())));
+}
+
+#[test]
+fn what_one_look_found_stays_when_another_look_that_began_before_goes_on() {
+    let one = guest("a", 1, &json!({}));
+    let conflicts = conflicts();
+    conflicts.lend(hall(1, &["a"]));
+    hold(&conflicts, &[&one]);
+    conflicts.find("a", now());
+    conflicts.lend(hall(1, &[]));
+    // The owner's look has taken up the guest to hold it anew, and the guest's own look comes before it.
+    let again = conflicts.with(|index| index.settle(Some("rooms"), now())).again.expect("the guest");
+    let own = expanded(&again, conflicts.with(|index| index.occupancy.far_ahead()));
+    conflicts.settle_within(Some("a"), now(), u64::MAX);
+    conflicts.with(|index| index.put_again(&again, &own));
+    let found = conflicts.with(|index| index.found("a", now()));
+    assert_eq!(found.findings[&one.plan.uid].not_permitted, [hall(1, &[]).reference]);
 }
 
 #[test]

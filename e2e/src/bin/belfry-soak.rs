@@ -40,6 +40,9 @@ struct Flags {
     /// Less than five minutes in all, with a fixed seed: the one of `make test`.
     #[arg(long)]
     short: bool,
+    /// How many hubs the cluster has. With several, PostgreSQL is stopped, connections to it are cut, and a hub stands still.
+    #[arg(long, env = "HUBS", default_value_t = 1)]
+    hubs: usize,
     /// Not the fault run but one tenant's worst beside another, each as it was found and all side by side.
     #[arg(long, env = "ABUSE", num_args = 0..=1, default_missing_value = "true", default_value_t = false,
         value_parser = clap::builder::BoolishValueParser::new())]
@@ -56,7 +59,7 @@ impl Flags {
     fn settings(&self) -> Settings {
         let seed = self.seed.unwrap_or(if self.short { 20_260 } else { now_ms() as u64 % 1_000_000 });
         if self.short {
-            return Settings::short(seed);
+            return Settings { hubs: self.hubs, ..Settings::short(seed) };
         }
         let (records, rate) = match (self.rate, self.minutes) {
             (Some(rate), Some(minutes)) => (rate * minutes * 60, rate),
@@ -64,8 +67,15 @@ impl Flags {
             (None, Some(minutes)) => (self.records, self.records / (minutes * 60).max(1)),
             (None, None) => (self.records, 1_000),
         };
-        let mut settings =
-            Settings { records, rate: rate.max(1), seed, kills: 0, rebalances: 0, short: false };
+        let mut settings = Settings {
+            records,
+            rate: rate.max(1),
+            seed,
+            kills: 0,
+            rebalances: 0,
+            short: false,
+            hubs: self.hubs,
+        };
         let seconds = settings.length_ms() as usize / 1000;
         settings.kills = self.kills.unwrap_or((seconds / 10).clamp(25, 100));
         settings.rebalances = self.rebalances.unwrap_or((seconds / 50).clamp(1, 20));
@@ -80,11 +90,14 @@ async fn main() -> ExitCode {
         return abuse(&flags.attacks).await;
     }
     let settings = flags.settings();
+    let hubs = if settings.hubs > 1 { format!("HUBS={} ", settings.hubs) } else { String::new() };
     let again = if settings.short {
-        format!("SEED={} e2e/soak.sh --short", settings.seed)
+        format!("{hubs}SEED={} e2e/soak.sh --short", settings.seed)
     } else {
         let Settings { records, rate, seed, kills, rebalances, .. } = &settings;
-        format!("RECORDS={records} RATE={rate} SEED={seed} KILLS={kills} REBALANCES={rebalances} make soak")
+        format!(
+            "{hubs}RECORDS={records} RATE={rate} SEED={seed} KILLS={kills} REBALANCES={rebalances} make soak"
+        )
     };
     println!("   -> seed {}; the same run again: {again}", settings.seed);
     let logs = flags.logs.join(format!("seed-{}-{}", settings.seed, now_ms() / 1000));
@@ -133,8 +146,16 @@ fn line(settings: &Settings, report: &Report) -> String {
     for kind in KINDS {
         let _ = write!(kills, " {} {}", kind.name(), done.kills.get(kind.name()).unwrap_or(&0));
     }
+    let mut database = String::new();
+    if settings.hubs > 1 {
+        let _ = write!(
+            database,
+            ", hubs {}: PostgreSQL stopped {}, connections cut {}, a hub still {}",
+            settings.hubs, done.database, done.cuts, done.pauses
+        );
+    }
     format!(
-        "soak seed {}: records {} ({} late), kills {}:{kills}, rebalances {}, broker outages {} (longest {:.1} s), \
+        "soak seed {}: records {} ({} late), kills {}:{kills}, rebalances {}, broker outages {} (longest {:.1} s){database}, \
          expected {}, arrived {}, lost {}, extra {}, counted twice {}, out of order {}, duplicates under a new id {}, duplicates under the same id {}, \
          from decidable to its arrival at a receiver that always answers: p50 {:.1} s, p99 {:.1} s; slowest of all {:.1} s",
         settings.seed,
@@ -181,6 +202,17 @@ fn missing(settings: &Settings, report: &Report) -> Vec<String> {
     }
     if report.done.broker == 0 {
         missing.push("the broker never went away".to_owned());
+    }
+    if settings.hubs > 1 {
+        for (what, count) in [
+            ("PostgreSQL never stopped", report.done.database),
+            ("no connection was cut", report.done.cuts),
+            ("no hub stood still", report.done.pauses),
+        ] {
+            if count == 0 {
+                missing.push(what.to_owned());
+            }
+        }
     }
     if report.figures.expected < 100 {
         missing.push(format!("only {} notifications were expected", report.figures.expected));

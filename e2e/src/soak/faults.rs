@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::chance::Chance;
@@ -81,6 +81,18 @@ pub enum Fault {
     },
     /// There are to be so many consumers.
     Scale(i32),
+    /// PostgreSQL is stopped as if it crashed, and started again after so many ms.
+    Database {
+        /// How long it stays away.
+        away_ms: i64,
+    },
+    /// A hub's connection to PostgreSQL is cut.
+    Cut,
+    /// A hub's process is stopped, and goes on after so many ms.
+    Pause {
+        /// How long it stands still.
+        still_ms: i64,
+    },
 }
 
 /// The faults of a run by their instants, ms from its start: a function of the settings.
@@ -109,6 +121,7 @@ pub fn plan(settings: &Settings) -> Vec<(i64, Fault)> {
         let at = length * number / (steps.len() as i64 + 1);
         plan.push((at, Fault::Scale(settings.consumers() + step)));
     }
+    super::database::plan(settings, &mut chance, &mut plan);
     plan.sort_by_key(|(at, _)| *at);
     plan
 }
@@ -124,6 +137,12 @@ pub struct Done {
     pub longest_outage_ms: i64,
     /// How often the number of consumers was changed.
     pub scaled: usize,
+    /// How often PostgreSQL was stopped.
+    pub database: usize,
+    /// How many connections to it were cut.
+    pub cuts: usize,
+    /// How often a hub stood still.
+    pub pauses: usize,
     /// One line for each, with its instant.
     pub log: Vec<String>,
 }
@@ -139,11 +158,11 @@ pub struct Faults {
 
 /// A process to kill.
 #[derive(Debug)]
-struct Victim {
-    pid: u32,
+pub(super) struct Victim {
+    pub(super) pid: u32,
     started: String,
     namespace: String,
-    pod: String,
+    pub(super) pod: String,
     folder: PathBuf,
 }
 
@@ -187,10 +206,31 @@ impl Faults {
                 }
             }
         });
+        let (all, plan, pick) = (self.clone(), plan(settings), Chance::new(settings.seed, chance.draw()));
+        for (at, fault) in plan.iter().copied() {
+            if let Fault::Pause { still_ms } = fault {
+                let (all, mut pick) = (self.clone(), Chance::new(settings.seed, chance.draw()));
+                tasks.spawn(async move {
+                    sleep_until(start_ms + at).await;
+                    all.pause(still_ms, &mut pick).await;
+                });
+            }
+        }
+        tasks.spawn(async move { all.make_database_faults(plan, start_ms, pick).await });
         while let Some(end) = tasks.join_next().await {
             end.expect("faults are made");
         }
-        self.done.lock().unwrap().clone()
+        self.done().clone()
+    }
+
+    /// The cluster in which they are made.
+    pub(super) fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// What was done up to now.
+    pub(super) fn done(&self) -> MutexGuard<'_, Done> {
+        self.done.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How often the group of the consumers shared out partitions anew since then, as the broker wrote it down. The last
@@ -206,12 +246,12 @@ impl Faults {
         let rule = format!("alertrule/{FIRST}");
         self.cluster.kubectl(&["-n", &self.namespace, "patch", &rule, "--type=merge", "-p", &patch]).await;
         self.note(&format!("{consumers} consumers from now on"));
-        self.done.lock().unwrap().scaled += 1;
+        self.done().scaled += 1;
     }
 
-    fn note(&self, line: &str) {
+    pub(super) fn note(&self, line: &str) {
         println!("      {line}");
-        self.done.lock().unwrap().log.push(format!("{} {line}", now_ms()));
+        self.done().log.push(format!("{} {line}", now_ms()));
     }
 
     async fn kills(&self, kind: FaultKind, times: &[i64], mut chance: Chance) {
@@ -229,7 +269,7 @@ impl Faults {
             let fresh = again || round % 2 == 1;
             let what = if fresh { ", pod removed" } else { "" };
             self.note(&format!("SIGKILL {} {} pid {}{what}", kind.name(), victim.pod, victim.pid));
-            *self.done.lock().unwrap().kills.entry(kind.name()).or_default() += 1;
+            *self.done().kills.entry(kind.name()).or_default() += 1;
             if fresh {
                 keep(&victim.folder, &self.logs);
                 let force = ["--force", "--grace-period=0", "--wait=false"];
@@ -241,7 +281,7 @@ impl Faults {
         }
     }
 
-    async fn find(&self, kind: FaultKind, chance: &mut Chance) -> Option<Victim> {
+    pub(super) async fn find(&self, kind: FaultKind, chance: &mut Chance) -> Option<Victim> {
         let namespace = match kind {
             FaultKind::Hub | FaultKind::Operator => "belfry-system",
             FaultKind::Consumer | FaultKind::Send | FaultKind::Retry => &self.namespace,
@@ -266,7 +306,7 @@ impl Faults {
         self.cluster.bed("kafka-start", &[]).await;
         let away = now_ms() - began;
         self.note(&format!("broker {}, away for {away} ms", if kill { "killed" } else { "stopped" }));
-        let mut done = self.done.lock().unwrap();
+        let mut done = self.done();
         done.broker += 1;
         done.longest_outage_ms = done.longest_outage_ms.max(away);
     }

@@ -9,6 +9,7 @@ pub mod arrivals;
 pub mod audit;
 pub mod chance;
 pub mod compare;
+mod database;
 pub mod faults;
 pub mod hub;
 pub mod manifests;
@@ -35,13 +36,15 @@ pub struct Settings {
     pub rebalances: usize,
     /// Short windows and outages.
     pub short: bool,
+    /// How many hubs there are. With several, the database fails too.
+    pub hubs: usize,
 }
 
 impl Settings {
     /// The short run of `make test`. Its kills come faster than a group without a member notices it, so that only one
     /// rebalance, after the last of them, is sure.
     pub fn short(seed: u64) -> Self {
-        Self { records: 45_000, rate: 500, seed, kills: 25, rebalances: 1, short: true }
+        Self { records: 45_000, rate: 500, seed, kills: 25, rebalances: 1, short: true, hubs: 1 }
     }
 
     /// How long records are produced, ms.

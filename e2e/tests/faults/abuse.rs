@@ -1,9 +1,9 @@
-//! One tenant does its worst; another does not notice more than that the machine is busy.
+//! One tenant attacks the system; another notices only that the machine is busy.
 
 use e2e::abuse::{Size, run_attacks};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_one_tenant_does_restarts_nothing_and_leaves_the_others_served() {
+async fn attacks_of_one_tenant_restart_nothing_and_leave_the_others_served() {
     let report = run_attacks(Size::Small, "").await;
     println!("{report}");
     assert!(report.faults.is_empty(), "{:#?}", report.faults);

@@ -1,17 +1,17 @@
-//! The certificates, lost.
+//! What happens when the certificates are lost.
 
 use std::time::Duration;
 
 use e2e::cluster::{eventually, run_command};
 
-use crate::support::{Line, SYSTEM};
+use crate::support::{Pipeline, SYSTEM};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn certificates_that_are_lost_are_made_anew_and_all_goes_on() {
-    let line = Line::new("f-certificates", None).await;
-    let cluster = &line.tenant.cluster;
-    line.produce(0, 2).await;
-    line.all_told_once_and_in_order(2, 60).await;
+async fn lost_certificates_are_made_again_and_everything_goes_on() {
+    let pipeline = Pipeline::new("f-certificates", None).await;
+    let cluster = &pipeline.tenant.cluster;
+    pipeline.produce(0, 2).await;
+    pipeline.assert_all_arrive_once_and_in_order(2, 60).await;
     let (_, _, before) = cluster.hub().await;
     let emptied = r#"[{"op": "remove", "path": "/data"}]"#;
     cluster
@@ -22,8 +22,8 @@ async fn certificates_that_are_lost_are_made_anew_and_all_goes_on() {
         if before == after { Err("still the same".to_owned()) } else { Ok(()) }
     })
     .await;
-    line.produce(2, 4).await;
-    // The kubelet takes a minute or two to hand the hub its new certificate; until then nobody new trusts the hub.
+    pipeline.produce(2, 4).await;
+    // The kubelet takes a minute or two to bring the new certificate to the hub. Until then no new client trusts the hub.
     let (client, hub) = cluster.hub_client().await;
     eventually("the hub, trusted", Duration::from_mins(3), async || {
         let answer = client.get(format!("{hub}/v1/operator/revisions")).send().await;
@@ -31,9 +31,9 @@ async fn certificates_that_are_lost_are_made_anew_and_all_goes_on() {
         if status == 401 { Ok(()) } else { Err(status.to_string()) }
     })
     .await;
-    line.produce(4, 6).await;
-    line.all_told_once_and_in_order(6, 120).await;
-    // The API server trusts the webhook again: what it can't ask about, it takes, so nothing is stored here.
+    pipeline.produce(4, 6).await;
+    pipeline.assert_all_arrive_once_and_in_order(6, 120).await;
+    // The API server trusts the webhook again. Until it does, it accepts what it can't ask about; the dry run stores nothing.
     eventually("a rule that can't work is refused", Duration::from_mins(1), async || {
         let rule = "
 apiVersion: belfry.dev/v1alpha1
@@ -54,5 +54,5 @@ spec:
         }
     })
     .await;
-    line.tenant.leave().await;
+    pipeline.tenant.leave().await;
 }

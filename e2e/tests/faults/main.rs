@@ -1,5 +1,5 @@
-//! What happens when things break: each test breaks one of them for as long as users have seen it broken, and counts
-//! what arrived. One at a time; needs the test bed's own cluster. Run by `make test`.
+//! Fault tests: each breaks a part of the system for as long as outages last at users', and counts what arrived.
+//! They run one at a time, and only on a cluster of the test bed. `make test` runs them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panics")]
 
 mod abuse;

@@ -1,4 +1,4 @@
-//! The hub, the receiver, the broker, the operator and the API server, gone for a while.
+//! What happens while the hub, the receiver, the broker, a worker, the operator or the API server is down.
 //!
 //! Clauses of docs/semantics.md: D4, D6, D7, S3.
 
@@ -11,9 +11,9 @@ use e2e::tenant::Tenant;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use crate::support::{Line, OUTAGE, SYSTEM, now, outage, taken, told_once_and_in_order};
+use crate::support::{OUTAGE, Pipeline, SYSTEM, accepted, assert_once_and_in_order, now, outage};
 
-/// A daily schedule whose reminder is due at the first whole minute that is 30 s or more away; that minute, Unix ms.
+/// Applies a daily Schedule whose reminder is due at the first whole minute that is at least 30 s away. Returns that minute, Unix ms.
 async fn reminder_soon(tenant: &Tenant) -> i64 {
     let due = (now() + SignedDuration::from_secs(30)).as_millisecond().div_euclid(60_000) * 60_000 + 60_000;
     let start = Timestamp::from_millisecond(due).expect("a time") + SignedDuration::from_mins(10);
@@ -37,35 +37,36 @@ spec:
     due
 }
 
-async fn reminders(tenant: &Tenant) -> usize {
+/// How many reminders of that Schedule have arrived.
+async fn reminders_received(tenant: &Tenant) -> usize {
     tenant.received("hook").await.iter().filter(|one| one.body.contains("remember")).count()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_hub_down_for_two_minutes_loses_nothing_and_a_reminder_comes_once_and_late() {
-    let line = Line::new("f-hub", None).await;
-    line.produce(0, 5).await;
-    line.all_told_once_and_in_order(5, 60).await;
-    let due = reminder_soon(&line.tenant).await;
-    line.scale(SYSTEM, "deploy/belfry-hub", 0).await;
-    line.produce(5, 40).await;
+    let pipeline = Pipeline::new("f-hub", None).await;
+    pipeline.produce(0, 5).await;
+    pipeline.assert_all_arrive_once_and_in_order(5, 60).await;
+    let due = reminder_soon(&pipeline.tenant).await;
+    pipeline.scale(SYSTEM, "deploy/belfry-hub", 0).await;
+    pipeline.produce(5, 40).await;
     outage("the hub", OUTAGE).await;
-    line.scale(SYSTEM, "deploy/belfry-hub", 1).await;
+    pipeline.scale(SYSTEM, "deploy/belfry-hub", 1).await;
     let back = now().as_millisecond();
     assert!(due < back, "the reminder was due while the hub was down");
-    let all = line.told(40 * 3 + 1, 180).await;
+    let all = pipeline.arrived(40 * 3 + 1, 180).await;
     let (reminders, records): (Vec<_>, Vec<_>) =
         all.into_iter().partition(|one| one.body.contains("remember"));
     assert_eq!(reminders.len(), 1, "once");
-    told_once_and_in_order(&records, 40);
-    line.tenant.leave().await;
+    assert_once_and_in_order(&records, 40);
+    pipeline.tenant.leave().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_receiver_down_for_two_minutes_gets_all_in_order_when_it_is_back() {
     let cluster = Cluster::from_env();
     let file = format!("{}/receivers/second.jsonl", cluster.folder);
-    // What an earlier run that failed may have left.
+    // A failed earlier run may have left its sink.
     cluster.bed("exec", &["--", "sh", "-c", "pkill -9 -f '[s]econd.jsonl' || true"]).await;
     let _ = std::fs::remove_file(&file);
     let start = async || {
@@ -84,114 +85,118 @@ async fn the_receiver_down_for_two_minutes_gets_all_in_order_when_it_is_back() {
     };
     let first = start().await;
     let url = format!("http://{}:8085/f-receiver", cluster.node_ip);
-    let line = Line::new("f-receiver", Some(&url)).await;
-    line.produce(0, 3).await;
+    let pipeline = Pipeline::new("f-receiver", Some(&url)).await;
+    pipeline.produce(0, 3).await;
     eventually("the first records", Duration::from_mins(1), async || {
         let seen = received().await?.len();
         if seen == 9 { Ok(()) } else { Err(format!("{seen}")) }
     })
     .await;
     cluster.bed("exec", &["--", "kill", "-9", &first]).await;
-    line.produce(3, 20).await;
+    pipeline.produce(3, 20).await;
     outage("the receiver", OUTAGE).await;
     let pid = start().await;
     let all = eventually("all records", Duration::from_mins(3), async || {
-        let all = taken(received().await?);
+        let all = accepted(received().await?);
         if all.len() >= 60 { Ok(all) } else { Err(format!("{} arrived", all.len())) }
     })
     .await;
     cluster.bed("exec", &["--", "kill", "-9", &pid]).await;
-    told_once_and_in_order(&all, 20);
-    line.tenant.leave().await;
+    assert_once_and_in_order(&all, 20);
+    pipeline.tenant.leave().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_killed_worker_had_in_hand_goes_on_long_before_its_leases_end() {
-    let line = Line::new("f-killed", None).await;
-    let (cluster, ns) = (&line.tenant.cluster, line.tenant.ns.as_str());
+async fn deliveries_of_a_killed_worker_go_on_long_before_its_leases_end() {
+    let pipeline = Pipeline::new("f-killed", None).await;
+    let (cluster, ns) = (&pipeline.tenant.cluster, pipeline.tenant.ns.as_str());
     let patch = r#"{"spec":{"delivery":{"timeout":"3m"}}}"#;
     cluster.kubectl(&["-n", ns, "patch", "nch/hook", "--type=merge", "-p", patch]).await;
-    line.tenant.ready("nch/hook").await;
+    pipeline.tenant.ready("nch/hook").await;
     let hangs = Behaviour { hang_ms: 600_000, ..Behaviour::default() };
-    line.tenant.behave("hook", hangs).await;
-    line.produce(0, 2).await;
+    pipeline.tenant.behave("hook", hangs).await;
+    pipeline.produce(0, 2).await;
     eventually("three attempts are in hand", Duration::from_mins(1), async || {
-        let status = line.tenant.get("nch/hook").await.ok_or("not there")?["status"]["deliveries"].clone();
+        let status =
+            pipeline.tenant.get("nch/hook").await.ok_or("not there")?["status"]["deliveries"].clone();
         if status["pending"] == 6 { Ok(()) } else { Err(status.to_string()) }
     })
     .await;
-    line.tenant.behave("hook", Behaviour::default()).await;
+    pipeline.tenant.behave("hook", Behaviour::default()).await;
     let pods = ["-n", ns, "delete", "pod", "-l", "app.kubernetes.io/component=send"];
     cluster.kubectl(&[&pods[..], &["--force", "--grace-period=0"]].concat()).await;
-    // A lease would end after three minutes and a quarter.
-    line.all_told_once_and_in_order(2, 90).await;
-    line.tenant.leave().await;
+    // The leases would end only after three minutes and a quarter.
+    pipeline.assert_all_arrive_once_and_in_order(2, 90).await;
+    pipeline.tenant.leave().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_broker_down_for_two_minutes_is_said_and_all_catches_up() {
-    let line = Line::new("f-broker", None).await;
-    line.produce(0, 5).await;
-    line.all_told_once_and_in_order(5, 60).await;
-    line.tenant.cluster.bed("kafka-stop", &[]).await;
-    line.tenant.condition("alr/event", "Ready", "False", "BrokerUnreachable", 45).await;
+async fn the_broker_down_for_two_minutes_shows_at_the_rule_and_everything_catches_up() {
+    let pipeline = Pipeline::new("f-broker", None).await;
+    pipeline.produce(0, 5).await;
+    pipeline.assert_all_arrive_once_and_in_order(5, 60).await;
+    pipeline.tenant.cluster.bed("kafka-stop", &[]).await;
+    pipeline.tenant.condition("alr/event", "Ready", "False", "BrokerUnreachable", 45).await;
     outage("the broker", OUTAGE.saturating_sub(Duration::from_secs(30))).await;
-    line.tenant.cluster.bed("kafka-start", &[]).await;
-    line.tenant.ready("alr/event").await;
-    line.produce(5, 20).await;
-    line.all_told_once_and_in_order(20, 120).await;
-    line.tenant.leave().await;
+    pipeline.tenant.cluster.bed("kafka-start", &[]).await;
+    pipeline.tenant.ready("alr/event").await;
+    pipeline.produce(5, 20).await;
+    pipeline.assert_all_arrive_once_and_in_order(20, 120).await;
+    pipeline.tenant.leave().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_made_again_after_the_broker_was_killed_is_read() {
-    let line = Line::new("f-again", None).await;
-    let (cluster, kafka) = (&line.tenant.cluster, line.tenant.cluster.kafka.clone());
-    line.produce(0, 2).await;
-    line.all_told_once_and_in_order(2, 60).await;
-    // Its partitions' leaders have a later epoch afterwards than those of a new topic.
+    let pipeline = Pipeline::new("f-again", None).await;
+    let (cluster, kafka) = (&pipeline.tenant.cluster, pipeline.tenant.cluster.kafka.clone());
+    pipeline.produce(0, 2).await;
+    pipeline.assert_all_arrive_once_and_in_order(2, 60).await;
+    // Afterwards the leaders of its partitions have a later epoch than those of a new topic.
     cluster.bed("kafka-kill", &[]).await;
     cluster.bed("kafka-start", &[]).await;
-    line.tenant.ready("alr/event").await;
-    line.produce(2, 4).await;
-    line.all_told_once_and_in_order(4, 120).await;
-    delete_topic(&kafka, &line.topic).await;
-    create_topic(&kafka, &line.topic, 3).await;
+    pipeline.tenant.ready("alr/event").await;
+    pipeline.produce(2, 4).await;
+    pipeline.assert_all_arrive_once_and_in_order(4, 120).await;
+    delete_topic(&kafka, &pipeline.topic).await;
+    create_topic(&kafka, &pipeline.topic, 3).await;
     let again = producer(&kafka);
     for key in ["a", "b", "c"] {
         let record = json!({"key": key, "n": 4}).to_string();
-        produce(&again, &line.topic, Some(key), Some(record.as_bytes()), None).await;
+        produce(&again, &pipeline.topic, Some(key), Some(record.as_bytes()), None).await;
     }
-    line.all_told_once_and_in_order(5, 90).await;
-    line.tenant.leave().await;
+    pipeline.assert_all_arrive_once_and_in_order(5, 90).await;
+    pipeline.tenant.leave().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_the_operator_down_alerts_and_reminders_go_on() {
-    let line = Line::new("f-operator", None).await;
-    reminder_soon(&line.tenant).await;
-    line.scale(SYSTEM, "deploy/belfry-operator", 0).await;
-    line.produce(0, 5).await;
-    let all = line.told(16, 150).await;
-    assert_eq!(reminders(&line.tenant).await, 1);
+    let pipeline = Pipeline::new("f-operator", None).await;
+    reminder_soon(&pipeline.tenant).await;
+    pipeline.scale(SYSTEM, "deploy/belfry-operator", 0).await;
+    pipeline.produce(0, 5).await;
+    let all = pipeline.arrived(16, 150).await;
+    assert_eq!(reminders_received(&pipeline.tenant).await, 1);
     let records: Vec<_> = all.into_iter().filter(|one| !one.body.contains("remember")).collect();
-    told_once_and_in_order(&records, 5);
-    line.scale(SYSTEM, "deploy/belfry-operator", 1).await;
-    line.tenant.ready("alr/event").await;
-    line.tenant.leave().await;
+    assert_once_and_in_order(&records, 5);
+    pipeline.scale(SYSTEM, "deploy/belfry-operator", 1).await;
+    pipeline.tenant.ready("alr/event").await;
+    pipeline.tenant.leave().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_the_api_server_down_alerts_and_retries_go_on() {
-    let line = Line::new("f-api", None).await;
-    line.produce(0, 2).await;
-    line.all_told_once_and_in_order(2, 60).await;
-    line.tenant.behave("hook", e2e::sink::Behaviour { status: 503, times: 3, ..Default::default() }).await;
-    line.tenant.cluster.bed("stop-apiserver", &[]).await;
-    line.produce(2, 8).await;
-    line.told(8 * 3, 90).await;
-    line.tenant.cluster.bed("start-apiserver", &[]).await;
-    line.all_told_once_and_in_order(8, 30).await;
-    line.tenant.ready("alr/event").await;
-    line.tenant.leave().await;
+    let pipeline = Pipeline::new("f-api", None).await;
+    pipeline.produce(0, 2).await;
+    pipeline.assert_all_arrive_once_and_in_order(2, 60).await;
+    pipeline
+        .tenant
+        .behave("hook", e2e::sink::Behaviour { status: 503, times: 3, ..Default::default() })
+        .await;
+    pipeline.tenant.cluster.bed("stop-apiserver", &[]).await;
+    pipeline.produce(2, 8).await;
+    pipeline.arrived(8 * 3, 90).await;
+    pipeline.tenant.cluster.bed("start-apiserver", &[]).await;
+    pipeline.assert_all_arrive_once_and_in_order(8, 30).await;
+    pipeline.tenant.ready("alr/event").await;
+    pipeline.tenant.leave().await;
 }

@@ -1,5 +1,5 @@
-//! What must not happen: writes without a change, remains after leaving, secrets in sight, work in a namespace that is not
-//! watched.
+//! What must not happen: a write without a change, something left after everything was deleted, a secret's value in sight, work in a
+//! namespace that is not watched.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,9 +8,9 @@ use e2e::cluster::{Cluster, condition, eventually};
 use e2e::tenant::Tenant;
 use serde_json::{Value, json};
 
-use crate::support::{Line, volume_of};
+use crate::support::{Pipeline, volume_of};
 
-/// Writes of Belfry's own accounts in the API server's audit log, but for leases and questions.
+/// Writes of Belfry's accounts in the API server's audit log, as "verb path", without those of leases and without reviews.
 fn writes(cluster: &Cluster) -> Vec<String> {
     let text = std::fs::read_to_string(format!("{}/log/audit.json", cluster.folder)).expect("the audit log");
     text.lines()
@@ -36,11 +36,11 @@ fn writes(cluster: &Cluster) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_resyncs_without_a_change_write_nothing() {
-    let line = Line::new("f-quiet", None).await;
-    line.produce(0, 2).await;
-    line.all_told_once_and_in_order(2, 60).await;
-    let cluster = &line.tenant.cluster;
-    // Counters are written at most every 30 s: quiet is when 40 s passed without a write.
+    let pipeline = Pipeline::new("f-quiet", None).await;
+    pipeline.produce(0, 2).await;
+    pipeline.assert_all_arrive_once_and_in_order(2, 60).await;
+    let cluster = &pipeline.tenant.cluster;
+    // Counters are written at most every 30 s, so the writes have ended when there was none for 40 s.
     let mut before = writes(cluster).len();
     eventually("writes end after the last change", Duration::from_mins(4), async || {
         tokio::time::sleep(Duration::from_secs(40)).await;
@@ -55,9 +55,10 @@ async fn two_resyncs_without_a_change_write_nothing() {
     let after = writes(cluster);
     assert_eq!(after.len(), before, "{:?}", &after[before..]);
     assert!(before > 0, "the audit log is read");
-    line.tenant.leave().await;
+    pipeline.tenant.leave().await;
 }
 
+/// The names of all objects in the cluster, except events and leases.
 async fn objects(cluster: &Cluster) -> BTreeSet<String> {
     let kinds = cluster.kubectl(&["api-resources", "--verbs=list", "-o", "name"]).await;
     let kinds: Vec<&str> =
@@ -66,6 +67,7 @@ async fn objects(cluster: &Cluster) -> BTreeSet<String> {
     listing.lines().map(str::to_owned).collect()
 }
 
+/// The uids of the objects whose plans the hub has.
 async fn ledger_uids(cluster: &Cluster) -> BTreeSet<String> {
     let token = cluster
         .kubectl(&["-n", "belfry-system", "create", "token", "belfry-operator", "--audience", "belfry-hub"])
@@ -82,15 +84,15 @@ async fn after_everything_is_deleted_nothing_is_left_in_the_cluster_or_the_ledge
     let cluster = Cluster::from_env();
     let _ = cluster.try_kubectl(&["delete", "namespace", "f-remains", "--ignore-not-found"]).await;
     let (objects_before, uids_before) = (objects(&cluster).await, ledger_uids(&cluster).await);
-    let line = Line::new("f-remains", None).await;
-    line.produce(0, 2).await;
-    line.all_told_once_and_in_order(2, 60).await;
+    let pipeline = Pipeline::new("f-remains", None).await;
+    pipeline.produce(0, 2).await;
+    pipeline.assert_all_arrive_once_and_in_order(2, 60).await;
     assert!(ledger_uids(&cluster).await.difference(&uids_before).count() == 2, "a channel and a rule");
-    // The hub is down at that moment: nothing is stuck.
-    line.scale("belfry-system", "deploy/belfry-hub", 0).await;
+    // Everything is deleted while the hub is down: no deletion may wait for the hub.
+    pipeline.scale("belfry-system", "deploy/belfry-hub", 0).await;
     cluster.kubectl(&["-n", "f-remains", "delete", "nch,alr", "--all", "--timeout=20s"]).await;
     cluster.kubectl(&["delete", "namespace", "f-remains", "--timeout=90s"]).await;
-    line.scale("belfry-system", "deploy/belfry-hub", 1).await;
+    pipeline.scale("belfry-system", "deploy/belfry-hub", 1).await;
     eventually("the listing is as before", Duration::from_mins(2), async || {
         let now = objects(&cluster).await;
         let new: Vec<_> = now
@@ -108,7 +110,7 @@ async fn after_everything_is_deleted_nothing_is_left_in_the_cluster_or_the_ledge
     .await;
 }
 
-/// A channel and a rule whose password, that of Secret `notify`, is not the broker's.
+/// A channel and a rule that log in at the broker with the password in Secret `notify`, which is wrong.
 fn wrong_kafka_logins() -> String {
     let secured = e2e::kafka::Secured::from_env().expect("the test bed's broker");
     let authority = json!({
@@ -186,7 +188,8 @@ spec:
             wrong_kafka_logins()
         ))
         .await;
-    // Each fails, since errors are where secrets leak: Slack's receiver answers 500, nobody listens, logins are wrong.
+    // Every channel fails, because secrets leak in errors: Slack's receiver answers 500, nobody listens at the webhook's address, and the
+    // logins are wrong.
     let failing = json!({ format!("/{}", CANARIES[0]): {"status": 500} });
     let client = reqwest::Client::builder().no_proxy().build().expect("a client");
     let control = format!("http://{}:8090/behaviours", tenant.cluster.node_ip);

@@ -1,4 +1,4 @@
-//! A tenant with one rule and one channel, and what the outage tests do with them.
+//! A tenant with one rule and one channel, and the steps and checks that fault tests share.
 
 use std::time::{Duration, Instant};
 
@@ -10,22 +10,22 @@ use jiff::Timestamp;
 use rdkafka::producer::FutureProducer;
 use serde_json::json;
 
-/// Where Belfry is.
+/// The namespace of hub and operator.
 pub(crate) const SYSTEM: &str = "belfry-system";
 /// How long an outage lasts.
 pub(crate) const OUTAGE: Duration = Duration::from_mins(2);
 
-/// A namespace with a topic, a channel `hook` with quick retries, and a rule `event` that tells of each record.
-pub(crate) struct Line {
+/// A namespace with a topic, a rule `event` that notifies of each record, and a channel `hook` with quick retries.
+pub(crate) struct Pipeline {
     pub(crate) tenant: Tenant,
     pub(crate) topic: String,
     pub(crate) producer: FutureProducer,
 }
 
-impl Line {
+impl Pipeline {
     pub(crate) async fn new(ns: &str, url: Option<&str>) -> Self {
         let tenant = Tenant::new(ns).await;
-        // A test that failed may have left them down.
+        // A failed test may have left them scaled to zero.
         for part in ["deploy/belfry-hub", "deploy/belfry-operator"] {
             tenant.cluster.kubectl(&["-n", "belfry-system", "scale", part, "--replicas=1"]).await;
         }
@@ -73,21 +73,22 @@ spec:
         }
     }
 
-    /// Waits until every record `0..to` of each key was told, and checks that each came once and in order.
-    pub(crate) async fn all_told_once_and_in_order(&self, to: i64, within: u64) {
+    /// Waits until the notifications of all records `0..to` of each key have arrived, and checks that each came once and in order.
+    pub(crate) async fn assert_all_arrive_once_and_in_order(&self, to: i64, within: u64) {
         let count = usize::try_from(to).expect("small") * 3;
-        told_once_and_in_order(&self.told(count, within).await, to);
+        assert_once_and_in_order(&self.arrived(count, within).await, to);
     }
 
-    /// Waits until `hook` has taken `count` notifications.
-    pub(crate) async fn told(&self, count: usize, within: u64) -> Vec<Received> {
-        eventually(&format!("{count} told"), Duration::from_secs(within), async || {
-            let told = taken(self.tenant.received("hook").await);
-            if told.len() >= count { Ok(told) } else { Err(format!("{} told", told.len())) }
+    /// Waits until the receiver of `hook` has accepted `count` notifications, at most `within` seconds. Returns all that it accepted.
+    pub(crate) async fn arrived(&self, count: usize, within: u64) -> Vec<Received> {
+        eventually(&format!("{count} arrived"), Duration::from_secs(within), async || {
+            let arrived = accepted(self.tenant.received("hook").await);
+            if arrived.len() >= count { Ok(arrived) } else { Err(format!("{} arrived", arrived.len())) }
         })
         .await
     }
 
+    /// Scales a Deployment and waits until it has so many ready pods; with 0, until no pod is left.
     pub(crate) async fn scale(&self, ns: &str, what: &str, replicas: u32) {
         let cluster = &self.tenant.cluster;
         cluster.kubectl(&["-n", ns, "scale", what, &format!("--replicas={replicas}")]).await;
@@ -111,16 +112,17 @@ spec:
     }
 }
 
-/// The notifications that a receiver took, as they came; the same id again, after an answer was lost, is the same one.
-pub(crate) fn taken(received: Vec<Received>) -> Vec<Received> {
+/// The notifications that a receiver accepted, in the order in which they came. One that came again with the same id, because an answer
+/// was lost, counts once.
+pub(crate) fn accepted(received: Vec<Received>) -> Vec<Received> {
     let mut ids = std::collections::BTreeSet::new();
-    let taken = received.into_iter().filter(|one| one.status == 200);
-    taken.filter(|one| ids.insert(one.headers["webhook-id"].clone())).collect()
+    let accepted = received.into_iter().filter(|one| one.status == 200);
+    accepted.filter(|one| ids.insert(one.headers["webhook-id"].clone())).collect()
 }
 
-/// Of what was taken, each of `0..to` of each key, once and in order.
-pub(crate) fn told_once_and_in_order(taken: &[Received], to: i64) {
-    let titles: Vec<String> = taken.iter().map(Received::title).collect();
+/// Checks that the accepted notifications have each of `0..to` of each key, once and in order.
+pub(crate) fn assert_once_and_in_order(accepted: &[Received], to: i64) {
+    let titles: Vec<String> = accepted.iter().map(Received::title).collect();
     for key in ["a", "b", "c"] {
         let seen: Vec<&String> = titles.iter().filter(|title| title.starts_with(key)).collect();
         let expected: Vec<String> = (0..to).map(|n| format!("{key} {n}")).collect();
@@ -128,7 +130,7 @@ pub(crate) fn told_once_and_in_order(taken: &[Received], to: i64) {
     }
 }
 
-/// Where the node keeps the volume of a claim of Belfry's namespace.
+/// The folder on the node that holds the volume of a claim of Belfry's namespace.
 pub(crate) async fn volume_of(cluster: &Cluster, claim: &str) -> String {
     let path = format!(
         "jsonpath={{range .items[?(@.spec.claimRef.name=='{claim}')]}}{{.spec.hostPath.path}}{{end}}"
@@ -138,7 +140,7 @@ pub(crate) async fn volume_of(cluster: &Cluster, claim: &str) -> String {
     volume
 }
 
-/// An outage lasts as long as it lasts: this is no wait for a condition.
+/// Waits for the length of an outage. This is no wait for a condition.
 pub(crate) async fn outage(what: &str, length: Duration) {
     println!("{what} is down for {length:?}");
     let start = Instant::now();

@@ -1,4 +1,4 @@
-//! What `kubectl apply` refuses: objects that could not work, and schedules whose slot is taken.
+//! Admission: `kubectl apply` refuses objects that can't work, and Schedules whose slot is taken.
 
 use e2e::cluster::{condition, eventually, run_command};
 use e2e::tenant::Tenant;
@@ -25,7 +25,8 @@ spec:
 const ROOM: &str = "  resources: [room-1]\n  conflictPolicy: Reject\n";
 const WEEKLY: &str = "  recurrence: {rrule: FREQ=WEEKLY}\n";
 
-/// The operator looks at what is stored through watches: until they show it, a clash can't be seen.
+/// Applies a manifest until it is refused, and returns the refusal. The operator knows stored objects from its watches; until these show
+/// an object, the operator can't see a clash with it.
 async fn refusal(tenant: &Tenant, manifest: &str) -> String {
     eventually("it is refused", Duration::from_secs(20), async || match tenant.try_apply(manifest).await {
         Err(refusal) => Ok(refusal),
@@ -41,7 +42,7 @@ async fn refusal(tenant: &Tenant, manifest: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_can_not_work_is_refused_with_place_and_reason_and_nothing_is_stored() {
+async fn an_object_that_can_not_work_is_refused_with_place_and_reason_and_is_not_stored() {
     let tenant = Tenant::new("t-refused").await;
     tenant.apply(&webhook(&tenant, "hook", "{}")).await;
     let any = "{type: Any}";
@@ -69,7 +70,7 @@ async fn what_can_not_work_is_refused_with_place_and_reason_and_nothing_is_store
     let left = tenant.cluster.kubectl(&["-n", &tenant.ns, "get", "alr,sch", "-o", "name"]).await;
     assert_eq!(left.trim(), "");
     tenant.apply(&good).await;
-    // A change for the worse is refused, and what was there goes on.
+    // A change that can't work is refused, and the stored rule stays as it was.
     let worse = good.replace("record.level ==", "record.level =");
     assert!(tenant.try_apply(&worse).await.expect_err("it can't work").contains("InvalidMatch"));
     let stored = tenant.get("alr/fine").await.expect("the rule");
@@ -78,7 +79,7 @@ async fn what_can_not_work_is_refused_with_place_and_reason_and_nothing_is_store
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_stored_before_can_be_labelled_and_deleted() {
+async fn a_broken_object_that_was_stored_before_can_be_labelled_and_deleted() {
     let tenant = Tenant::unchecked("t-stored").await;
     tenant.apply(&rule("broken", "logs", "hook", "record.level == (", "{type: Any}", "")).await;
     tenant.condition("alr/broken", "Stalled", "True", "InvalidMatch", 30).await;
@@ -115,13 +116,13 @@ async fn a_clash_is_refused_with_when_whose_how_many_and_the_nearest_free_times(
     ] {
         assert!(refusal.contains(words), "it does not say {words:?}: {refusal}");
     }
-    // One of the times that it named is free indeed.
+    // One of the times that the refusal named is really free.
     tenant.apply(&asked.replace("T10:10", "T10:30")).await;
     tenant.ready("sch/review").await;
-    // To move into a slot is refused as to come into it; to change anything else is not.
+    // Moving a Schedule into a taken slot is refused like creating one there. Other changes are not refused.
     assert!(tenant.try_apply(&asked).await.expect_err("taken").contains("schedule standup"));
     tenant.apply(&asked.replace("T10:10", "T10:30").replace("title: review", "title: retro")).await;
-    // With Warn it is stored, and kubectl prints why it may not be what was meant.
+    // With Warn the Schedule is stored, and kubectl prints the clash as a warning.
     let warned =
         asked.replace("name: review", "name: warned").replace("Reject", "Warn").replace("$NS", &tenant.ns);
     let script = "kubectl apply -f - 2>&1";
@@ -131,7 +132,7 @@ async fn a_clash_is_refused_with_when_whose_how_many_and_the_nearest_free_times(
     tenant.leave().await;
 }
 
-/// A race that admission can't see: each replica answers before it is shown what the other let in.
+/// Admission can't prevent this race: each replica answers before its watches show what the other has let in.
 #[tokio::test(flavor = "multi_thread")]
 async fn of_many_that_come_for_one_slot_at_once_one_gets_it_and_the_others_are_told() {
     const MANY: usize = 12;
@@ -171,12 +172,12 @@ async fn of_many_that_come_for_one_slot_at_once_one_gets_it_and_the_others_are_t
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_the_api_server_shows_a_certificate_nobody_else_may_ask() {
+async fn where_the_api_server_shows_a_certificate_nobody_else_may_call_the_webhook() {
     let tenant = Tenant::new("t-asks").await;
     let system = ["-n", "belfry-system", "get"];
     let flags = ["deploy", "belfry-operator", "-o", "jsonpath={.spec.template.spec.containers[0].args}"];
     let flags = tenant.cluster.kubectl(&[&system[..], &flags].concat()).await;
-    // A cluster of the user's own need not have it.
+    // A cluster of the user's own need not use client certificates.
     if std::env::var_os("TESTBED").is_some() {
         assert!(flags.contains("--admission-client-ca-file"), "{flags}");
     }
@@ -192,7 +193,7 @@ async fn where_the_api_server_shows_a_certificate_nobody_else_may_ask() {
         let asked = client.post(format!("https://{name}/admit")).body("{}").send().await;
         assert!(asked.is_err(), "{asked:?}");
     }
-    // The API server itself is heard.
+    // The API server itself may call the webhook.
     let wrong = schedule("wrong", "2027-01-04T10:00:00", "").replace("timeZone: ", "timeZone: Nowhere/");
     let refused = refusal(&tenant, &wrong).await;
     assert!(refused.contains("timeZone"), "{refused}");

@@ -1,10 +1,11 @@
-//! The 3 a.m. question, over HTTP and by the command line: who may ask, and what is answered.
+//! What became of a notification, asked over HTTP and with `belfry ask`: who may ask, and what the hub answers.
 
 use e2e::tenant::Tenant;
 use serde_json::Value;
 
 use crate::support::{annotate, field, webhook};
 
+/// A token of a service account; `audience` are further flags of `kubectl create token`.
 async fn token(tenant: &Tenant, ns: &str, account: &str, audience: &[&str]) -> String {
     let mut args = vec!["-n", ns, "create", "token", account];
     args.extend(audience);
@@ -16,7 +17,7 @@ async fn ask(client: &reqwest::Client, url: &str, token: &str) -> (u16, Value) {
     (answer.status().as_u16(), answer.json().await.unwrap_or_default())
 }
 
-/// The account `person` may read.
+/// Lets the account `person` get AlertRules, and with that read notifications.
 const READER: &str = "
 apiVersion: rbac.authorization.k8s.io/v1
 kind: Role
@@ -30,7 +31,7 @@ roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: reader}
 subjects: [{kind: ServiceAccount, name: person, namespace: $NS}]
 ";
 
-/// Makes the account `person`, lets it read, and waits until it may: its token.
+/// Makes the account `person`, lets it read, and waits until the hub allows it. Returns its token.
 async fn reader(tenant: &Tenant, client: &reqwest::Client, url: &str) -> String {
     tenant.cluster.kubectl(&["-n", &tenant.ns, "create", "serviceaccount", "person"]).await;
     tenant.apply(READER).await;
@@ -58,13 +59,13 @@ async fn a_namespace_made_again_shows_nothing_of_the_one_before_to_its_new_reade
     let (_, list) = ask(&client, &url, &person).await;
     let id = list["items"][0]["notification"]["id"].as_str().expect("a notification").to_owned();
 
-    // The same name, another namespace; nothing of ours is in it yet.
+    // Another namespace with the same name. It has no object of our kinds yet.
     let tenant = Tenant::new("t-ask-again").await;
     let person = reader(&tenant, &client, &url).await;
     let (status, list) = ask(&client, &url, &person).await;
     assert_eq!((status, list["items"].as_array().map(Vec::len)), (200, Some(0)), "{list}");
     assert_eq!(ask(&client, &format!("{url}/{id}"), &person).await.0, 404);
-    // And it works as any other.
+    // The new namespace works like any other.
     tenant.apply(&webhook(&tenant, "hook", "{}")).await;
     tenant.ready("nch/hook").await;
     annotate(&tenant, "nch/hook", "belfry.dev/send-test=two").await;
@@ -75,7 +76,7 @@ async fn a_namespace_made_again_shows_nothing_of_the_one_before_to_its_new_reade
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_story_of_a_notification_is_told_to_its_namespace_and_to_whom_rbac_allows() {
+async fn the_history_of_a_notification_is_shown_to_its_namespace_and_to_whom_rbac_allows_it() {
     let tenant = Tenant::new("t-ask").await;
     tenant.apply(&webhook(&tenant, "hook", "{}")).await;
     tenant.ready("nch/hook").await;
@@ -121,7 +122,7 @@ async fn the_story_of_a_notification_is_told_to_its_namespace_and_to_whom_rbac_a
     tenant.leave().await;
 }
 
-/// `belfry` as a person runs it, with a kubeconfig and nothing else; exit code, what it printed and what it told.
+/// Runs `belfry` as a person does, with a kubeconfig and nothing else. Returns exit code, standard output and standard error.
 async fn belfry(kubeconfig: &std::path::Path, args: &[&str]) -> (Option<i32>, String, String) {
     let output = tokio::process::Command::new(built("belfry"))
         .args(args)
@@ -133,13 +134,14 @@ async fn belfry(kubeconfig: &std::path::Path, args: &[&str]) -> (Option<i32>, St
     (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
-/// A binary of the workspace, built beside this test.
+/// The path of a binary of the workspace, which cargo built beside this test.
 fn built(name: &str) -> std::path::PathBuf {
     let test = std::env::current_exe().expect("this test has a path");
     test.ancestors().nth(2).expect("target/.../debug").join(name)
 }
 
-/// The kubeconfig of this run with another user: a service account, by its token for the API server, and its namespace.
+/// Writes the kubeconfig of this run with another user, a service account with its token for the API server, and with the tenant's
+/// namespace. Returns the file.
 async fn kubeconfig_of(tenant: &Tenant, account: &str, folder: &std::path::Path) -> std::path::PathBuf {
     let token = token(tenant, &tenant.ns, account, &[]).await;
     let text = tenant.cluster.kubectl(&["config", "view", "--raw", "--minify", "-o", "json"]).await;
@@ -175,7 +177,7 @@ async fn with_a_kubeconfig_alone_whoever_may_get_alert_rules_asks_the_hub_and_no
     std::fs::create_dir_all(&folder).expect("a folder");
     let person = kubeconfig_of(&tenant, "person", &folder).await;
 
-    // The namespace is the context's.
+    // Without `-n`, the namespace is that of the kubeconfig's context.
     let (code, story, told) =
         e2e::cluster::eventually("the role is heeded", std::time::Duration::from_secs(30), async || {
             match belfry(&person, &["ask", &delivery]).await {
@@ -203,7 +205,7 @@ async fn with_a_kubeconfig_alone_whoever_may_get_alert_rules_asks_the_hub_and_no
         "without the right: {code:?} {told}"
     );
 
-    // Nor by a token made by hand: for another namespace, in another's name, for the API server, or for longer.
+    // A token made by hand does not get around this: for another namespace, in another's name, for the API server, or for longer.
     let file = person.to_str().expect("UTF-8");
     let as_person = ["--kubeconfig", file, "-n", "belfry-system", "create", "token", "belfry-people"];
     let user = format!("system:serviceaccount:{}:person", tenant.ns);

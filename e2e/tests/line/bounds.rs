@@ -1,4 +1,4 @@
-//! Bounds: what a stranger's records may cost.
+//! Bounds: records that nobody controls can't use up the memory of consumer and hub.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use serde_json::{Value, json};
 
 use crate::support::webhook;
 
-/// Records, each of a group of its own.
+/// How many records come, each with a new group.
 const RECORDS: u64 = 200_000;
-/// Groups that the rule may hold.
+/// How many groups the rule may have (`maxGroups`).
 const GROUPS: u64 = 500;
 
-/// The memory limit of a process's cgroup and the most that it ever used, bytes.
+/// The memory limit of a process's cgroup, and the most memory that it ever used, both in bytes.
 fn memory(pid: u32) -> Option<(u64, u64)> {
     let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
     let read = |path: String| std::fs::read_to_string(path).ok()?.trim().parse().ok();
@@ -37,11 +37,11 @@ fn memory(pid: u32) -> Option<(u64, u64)> {
     })
 }
 
-/// Pods of a namespace: name, restarts, and their main container's memory limit.
+/// The pods of a namespace: name, restarts, and memory limit of the main container.
 async fn pods(tenant: &Tenant, ns: &str, selector: &str) -> Vec<(String, u64, String)> {
     let text = tenant.cluster.kubectl(&["-n", ns, "get", "pods", "-l", selector, "-o", "json"]).await;
     let list: Value = serde_json::from_str(&text).expect("pods");
-    let of = |pod: &Value| {
+    let describe = |pod: &Value| {
         (
             pod["metadata"]["name"].as_str().unwrap_or_default().to_owned(),
             pod["status"]["containerStatuses"][0]["restartCount"].as_u64().unwrap_or(0),
@@ -51,11 +51,11 @@ async fn pods(tenant: &Tenant, ns: &str, selector: &str) -> Vec<(String, u64, St
                 .to_owned(),
         )
     };
-    list["items"].as_array().into_iter().flatten().map(of).collect()
+    list["items"].as_array().into_iter().flatten().map(describe).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_group_in_every_record_stays_within_the_memory_limit_and_is_told() {
+async fn a_new_group_in_every_record_stays_within_the_memory_limit_and_the_status_says_so() {
     let tenant = Tenant::new("t-bounds").await;
     let (kafka, topic) = (tenant.cluster.kafka.clone(), tenant.topic("logs"));
     create_topic(&kafka, &topic, 2).await;

@@ -1,4 +1,4 @@
-//! Channels: what arrives where, and what happens when a receiver fails.
+//! Channels: what arrives at receivers of each type, and what happens when a receiver fails.
 
 use std::time::Duration;
 
@@ -12,13 +12,14 @@ use serde_json::{Value, json};
 
 use crate::support::{SECRET, annotate, any_rule, assert_signed, body, field, mail, webhook};
 
-const FAST: &str = "{retry: {maxAttempts: 4, initialDelay: 1s, maxDelay: 2s}, timeout: 3s}";
+/// `delivery` with quick retries.
+const QUICK_RETRIES: &str = "{retry: {maxAttempts: 4, initialDelay: 1s, maxDelay: 2s}, timeout: 3s}";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receiver_that_fails_first_is_tried_again_under_the_same_id() {
     let tenant = Tenant::new("t-retry").await;
     tenant.behave("hook", Behaviour { status: 500, times: 2, ..Default::default() }).await;
-    tenant.apply(&webhook(&tenant, "hook", FAST)).await;
+    tenant.apply(&webhook(&tenant, "hook", QUICK_RETRIES)).await;
     tenant.ready("nch/hook").await;
     annotate(&tenant, "nch/hook", "belfry.dev/send-test=one").await;
     let received = tenant.arrived("hook", 3, 60).await;
@@ -33,7 +34,7 @@ async fn a_receiver_that_fails_first_is_tried_again_under_the_same_id() {
 async fn a_receiver_that_answers_410_is_never_tried_again() {
     let tenant = Tenant::new("t-gone").await;
     tenant.behave("hook", Behaviour { status: 410, ..Default::default() }).await;
-    tenant.apply(&webhook(&tenant, "hook", FAST)).await;
+    tenant.apply(&webhook(&tenant, "hook", QUICK_RETRIES)).await;
     tenant.ready("nch/hook").await;
     annotate(&tenant, "nch/hook", "belfry.dev/send-test=one").await;
     field(&tenant, "nch/hook", "/status/deliveries/dead", json!(1)).await;
@@ -42,10 +43,10 @@ async fn a_receiver_that_answers_410_is_never_tried_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn five_hundred_for_ever_ends_dead_after_max_attempts_and_resend_sends_it_again_once() {
+async fn a_receiver_that_always_answers_500_leaves_the_delivery_dead_and_resend_sends_it_again_once() {
     let tenant = Tenant::new("t-dead").await;
     tenant.behave("hook", Behaviour { status: 500, ..Default::default() }).await;
-    tenant.apply(&webhook(&tenant, "hook", FAST)).await;
+    tenant.apply(&webhook(&tenant, "hook", QUICK_RETRIES)).await;
     tenant.ready("nch/hook").await;
     annotate(&tenant, "nch/hook", "belfry.dev/send-test=one").await;
     field(&tenant, "nch/hook", "/status/deliveries/dead", json!(1)).await;
@@ -72,7 +73,7 @@ async fn retry_after_of_429_makes_the_whole_channel_wait() {
     create_topic(&tenant.cluster.kafka, &topic, 1).await;
     let headers = [("retry-after".to_owned(), "8".to_owned())].into();
     tenant.behave("hook", Behaviour { status: 429, times: 1, headers, ..Default::default() }).await;
-    tenant.apply(&(webhook(&tenant, "hook", FAST) + &any_rule("event", &topic, "hook"))).await;
+    tenant.apply(&(webhook(&tenant, "hook", QUICK_RETRIES) + &any_rule("event", &topic, "hook"))).await;
     tenant.ready("alr/event").await;
     let producer = producer(&tenant.cluster.kafka);
     let record = |key: &str| json!({"kind": "event", "key": key}).to_string();
@@ -138,7 +139,7 @@ spec:
     let mail = mail("mail-tls", "a@example.com", "").await;
     assert_eq!((mail["tls"].clone(), mail["login"].clone()), (json!(true), json!("belfry")), "{mail}");
     assert_eq!(mail["to"], json!(["a@example.com"]));
-    // One dead mailbox does not silence the others.
+    // One mailbox that is refused does not keep mail from the others.
     field(&tenant, "nch/mail", "/status/deliveries/delivered", json!(1)).await;
     field(&tenant, "nch/mail", "/status/deliveries/dead", json!(1)).await;
     tenant.leave().await;
@@ -207,7 +208,7 @@ spec:
         "{}",
         received[0].body
     );
-    // Two at once, then one a second: eight need at least five seconds, a little less for the clock's grain.
+    // Two at once, then one a second: eight take six seconds. The test asks for five, so that coarse clocks don't matter.
     let took = received[7].time_ms - received[0].time_ms;
     assert!(took >= 5_000, "{took} ms for eight at one a second after a burst of two");
     tenant.leave().await;

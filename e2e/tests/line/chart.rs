@@ -1,4 +1,4 @@
-//! The chart as installed: rights, and values that it refuses.
+//! The chart: the rights that it grants, what it renders, and the values that it refuses.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,6 +8,7 @@ use serde_json::Value;
 
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/belfry");
 
+/// (API group, resource) to verbs.
 type Rights = BTreeMap<(String, String), BTreeSet<String>>;
 
 fn needed(rules: &[Rule]) -> Rights {
@@ -59,7 +60,7 @@ async fn the_hub_may_only_ask_who_somebody_is_what_they_may_see_and_which_namesp
     assert_eq!(resources, ["namespaces", "tokenreviews", "subjectaccessreviews"]);
 }
 
-/// What the chart renders with these values, by kind.
+/// The objects that the chart renders with these values (`--set`).
 async fn rendered(values: &[&str]) -> Vec<Value> {
     let mut arguments = vec!["template", "belfry", CHART, "-n", "belfry-system"];
     arguments.extend(values.iter().flat_map(|value| ["--set", value]));
@@ -191,7 +192,7 @@ async fn each_part_that_has_metrics_has_a_pod_monitor_that_names_a_port_of_its_p
     assert_eq!(ports, BTreeMap::from(expected));
 }
 
-/// Whether an account with that built-in role in the namespace may.
+/// Whether an account may do this in the namespace. `what` is a resource, or `RESOURCE.status`.
 async fn may(cluster: &Cluster, who: &str, verb: &str, what: &str, namespace: &str) -> bool {
     let (what, subresource) = what.split_once(".status").map_or((what, ""), |(what, _)| (what, "status"));
     let subresource = format!("--subresource={subresource}");
@@ -210,7 +211,7 @@ async fn the_built_in_roles_read_and_write_our_kinds_in_their_namespace_and_no_s
         tenant.cluster.kubectl(&["-n", ns, "create", "rolebinding", role, &clusterrole, &account]).await;
         let who = format!("system:serviceaccount:{ns}:{role}");
         let writes = role != "view";
-        // The aggregation is the controller manager's, and takes it a moment after an installation.
+        // The controller manager aggregates roles, a moment after an installation.
         e2e::cluster::eventually("the role is aggregated", std::time::Duration::from_mins(1), async || {
             if may(&tenant.cluster, &who, "get", "alertrules.belfry.dev", ns).await {
                 Ok(())
@@ -240,23 +241,23 @@ async fn the_built_in_roles_read_and_write_our_kinds_in_their_namespace_and_no_s
     }
 }
 
-/// Prometheus' own tool finds nothing to say about the metrics of hub, operator and a worker, in its plain text.
+/// Prometheus' promtool checks the metrics of hub, operator and a worker, in Prometheus' text format.
 #[tokio::test(flavor = "multi_thread")]
-async fn promtool_has_nothing_to_say_about_the_metrics() {
+async fn promtool_finds_no_fault_in_the_metrics() {
     let tenant = e2e::tenant::Tenant::new("t-promtool").await;
     tenant.apply(&crate::support::webhook(&tenant, "hook", "{}")).await;
     tenant.ready("nch/hook").await;
     let Some((testbed, _)) = &tenant.cluster.testbed else { return };
     let promtool =
         run_command(testbed, &["unpack", "prometheus", "usr/bin/promtool"], "").await.expect("promtool");
-    let of = |component: &str| format!("app.kubernetes.io/component={component}");
+    let selector_of = |component: &str| format!("app.kubernetes.io/component={component}");
     for (namespace, component, port) in [
         ("belfry-system", "hub", 8081),
         ("belfry-system", "operator", 8081),
         (tenant.ns.as_str(), "send", 9090),
     ] {
         let path = "jsonpath={.items[0].status.podIP}";
-        let selector = of(component);
+        let selector = selector_of(component);
         let address =
             tenant.cluster.kubectl(&["-n", namespace, "get", "pods", "-l", &selector, "-o", path]).await;
         let text = reqwest::get(format!("http://{}:{port}/metrics", address.trim())).await;
@@ -269,8 +270,8 @@ async fn promtool_has_nothing_to_say_about_the_metrics() {
     }
 }
 
-/// Each name, namespace, class and label, with where it stands.
-fn names(value: &Value, place: &str, found: &mut Vec<(String, Value)>) {
+/// Collects each name, namespace, class and label of a document, with its path.
+fn collect_names(value: &Value, place: &str, found: &mut Vec<(String, Value)>) {
     match value {
         Value::Object(fields) => {
             for (name, field) in fields {
@@ -280,10 +281,10 @@ fn names(value: &Value, place: &str, found: &mut Vec<(String, Value)>) {
                 if is_label || is_name.contains(&name.as_str()) {
                     found.push((place.clone(), field.clone()));
                 }
-                names(field, &place, found);
+                collect_names(field, &place, found);
             }
         }
-        Value::Array(items) => items.iter().for_each(|item| names(item, place, found)),
+        Value::Array(items) => items.iter().for_each(|item| collect_names(item, place, found)),
         _ => {}
     }
 }
@@ -296,9 +297,9 @@ async fn names_that_yaml_takes_for_something_else_stay_names() {
     let text = run_command("helm", &arguments, values).await.expect("it renders");
     let mut found = Vec::new();
     for document in serde_saphyr::from_multiple::<Value>(&text).expect("YAML") {
-        names(&document["metadata"], "metadata", &mut found);
+        collect_names(&document["metadata"], "metadata", &mut found);
         if document["kind"] != "CustomResourceDefinition" {
-            names(&document, "", &mut found);
+            collect_names(&document, "", &mut found);
         }
     }
     assert!(found.len() > 100, "{}", found.len());
@@ -308,7 +309,7 @@ async fn names_that_yaml_takes_for_something_else_stay_names() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_asks_by_kubeconfig_has_three_rights_at_one_object_each_and_never_without_the_policy() {
+async fn people_who_ask_by_kubeconfig_have_three_rights_at_one_object_each_and_never_without_the_policy() {
     let documents = rendered(&[]).await;
     let people = |kind: &str| {
         let named = |it: &&&Value| it["metadata"]["name"] == "belfry-people";

@@ -1,4 +1,4 @@
-//! The examples of the documents are accepted as they stand.
+//! The cluster accepts the examples of the documents as they are.
 
 use e2e::tenant::Tenant;
 

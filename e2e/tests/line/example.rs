@@ -1,4 +1,4 @@
-//! What users write: `examples/payments.yaml`, unchanged.
+//! `examples/payments.yaml` works unchanged.
 
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use crate::support::{assert_signed, body, field, mail};
 
 const EXAMPLE: &str = include_str!("../../../examples/payments.yaml");
 
-async fn at_path(tenant: &Tenant, path: &str) -> Result<Received, String> {
+/// The first request that the receiver got at this path.
+async fn received_at(tenant: &Tenant, path: &str) -> Result<Received, String> {
     let url = format!("http://{}:{SINK_CONTROL}/received", tenant.cluster.node_ip);
     let answer = reqwest::get(url).await.map_err(|error| error.to_string())?;
     let all: Vec<Received> = answer.json().await.map_err(|error| error.to_string())?;
@@ -49,7 +50,7 @@ async fn the_example_applies_unchanged_and_does_what_it_says() {
     produce(&producer, "payment-events", Some("a-1"), Some(chargeback.to_string().as_bytes()), None).await;
 
     let hook = eventually("the chargeback at the hook", Duration::from_mins(1), async || {
-        at_path(&tenant, "/hook").await
+        received_at(&tenant, "/hook").await
     })
     .await;
     assert_signed(&hook);
@@ -58,9 +59,10 @@ async fn the_example_applies_unchanged_and_does_what_it_says() {
     assert_eq!(event["id"].as_str(), hook.headers.get("webhook-id").map(String::as_str));
     assert!(hook.body.contains("Chargeback on a-1"), "{}", hook.body);
 
-    let slack =
-        eventually("the alert at Slack", Duration::from_mins(1), async || at_path(&tenant, "/slack").await)
-            .await;
+    let slack = eventually("the alert at Slack", Duration::from_mins(1), async || {
+        received_at(&tenant, "/slack").await
+    })
+    .await;
     assert!(slack.body.contains("[critical] pay-api: "), "{}", slack.body);
     assert!(slack.body.contains("bad log lines in 1m"), "{}", slack.body);
     assert!(slack.body.contains("Last: card declined"), "{}", slack.body);

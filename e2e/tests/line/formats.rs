@@ -1,4 +1,4 @@
-//! What a record may be: formats, codecs, event time, and a hundred thousand records that are none of it.
+//! What records may be: formats, compression, event time, and a hundred thousand records that can't be decoded.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,13 +17,13 @@ use serde_json::{Value, json};
 
 use crate::support::{field, webhook};
 
-/// Records that can't be decoded, of each of the four formats, where `MALFORMED` does not say how many.
+/// How many records that can't be decoded are sent in each of the four formats, unless the variable `MALFORMED` says how many.
 const MALFORMED: usize = 25_000;
 
-/// They come in so many rounds.
+/// In how many rounds they are sent.
 const ROUNDS: usize = 4;
 
-/// The formats as a source says them.
+/// The formats: a name for rule and topic, and the source's fields as YAML in flow style.
 const FORMATS: [(&str, &str); 4] = [
     ("json", "format: Json"),
     ("logfmt", "format: Logfmt"),
@@ -81,7 +81,7 @@ const EVENT: [(&str, &str); 5] = [
     ("content-type", "application/json"),
 ];
 
-/// Every codec carries every format; what is told was read out of the value.
+/// Each format with each codec of compression. The titles show what was read from the value.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_format_is_read_from_each_codec() {
     let tenant = Tenant::new("t-formats").await;
@@ -138,15 +138,15 @@ async fn each_format_is_read_from_each_codec() {
     tenant.leave().await;
 }
 
-/// Windows are of the time that records say, and the records around a wrong time count as ever.
+/// Windows are made of the records' own times. A record whose time is wrong does not disturb those around it.
 #[tokio::test(flavor = "multi_thread")]
-async fn event_time_is_where_the_source_says_and_what_has_none_is_told() {
+async fn event_time_is_where_the_source_says_and_records_without_one_are_counted() {
     let tenant = Tenant::new("t-event-time").await;
     let (kafka, topic) = (tenant.cluster.kafka.clone(), tenant.topic("logs"));
     create_topic(&kafka, &topic, 1).await;
     let producer = producer(&kafka, "zstd");
-    // Three within a minute of a morning long ago, in any order, with others between. They are there before anybody reads:
-    // a partition that was read to its end goes on by the clock, and they would be late.
+    // Three warnings within a minute of a morning long ago, out of order, with other records between them. They are written before the
+    // rule exists: once a partition has been read to its end, its event time goes on by the clock, and they would be late.
     for line in [
         "WARN 2026-01-05 11:00:40.250 1",
         "WARN 2026-01-05 11:00:10 2",
@@ -180,7 +180,7 @@ async fn event_time_is_where_the_source_says_and_what_has_none_is_told() {
     tenant.leave().await;
 }
 
-/// A record that can't be decoded, one of many kinds, with the reason that it must have.
+/// The n-th record that can't be decoded, one of many kinds: value, headers, and the reason that its dead letter must have.
 fn malformed(format: &str, n: usize) -> (Vec<u8>, Vec<(&'static str, &'static str)>, &'static str) {
     let event = EVENT.to_vec();
     let structured = vec![("content-type", "application/cloudevents+json")];
@@ -236,38 +236,38 @@ fn malformed(format: &str, n: usize) -> (Vec<u8>, Vec<(&'static str, &'static st
     (value, headers, reason)
 }
 
-/// What the kernel says that each consumer of the namespace holds, bytes; none was started anew.
-async fn resident(tenant: &Tenant) -> BTreeMap<String, u64> {
-    let of = ["-n", &tenant.ns, "get", "pods", "-l", "app.kubernetes.io/component=consume", "-o", "json"];
-    let pods: Value = serde_json::from_str(&tenant.cluster.kubectl(&of).await).expect("pods");
+/// The resident memory of each consumer of the namespace by its pod, in bytes. Fails if a consumer was restarted.
+async fn resident_bytes(tenant: &Tenant) -> BTreeMap<String, u64> {
+    let args = ["-n", &tenant.ns, "get", "pods", "-l", "app.kubernetes.io/component=consume", "-o", "json"];
+    let pods: Value = serde_json::from_str(&tenant.cluster.kubectl(&args).await).expect("pods");
     let mut all = BTreeMap::new();
     for pod in pods["items"].as_array().into_iter().flatten() {
         let name = pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], 0, "{name}");
         let source = pod["spec"]["containers"][0]["args"][2].as_str().expect("its source").to_owned();
-        let held = process::find(&["consume", &source]).into_iter().filter_map(process::usage);
-        all.insert(name, held.map(|usage| usage.resident).max().unwrap_or(0));
+        let usages = process::find(&["consume", &source]).into_iter().filter_map(process::usage);
+        all.insert(name, usages.map(|usage| usage.resident).max().unwrap_or(0));
     }
     all
 }
 
-/// The dead letters of a topic, as (value, reason's name), sorted.
-fn letters(kafka: &str, topic: &str) -> Vec<(Vec<u8>, String)> {
+/// The dead letters of a topic, as (value, name of the reason), sorted.
+fn dead_letters(kafka: &str, topic: &str) -> Vec<(Vec<u8>, String)> {
     let mut all: Vec<_> = read_all(kafka, &format!("{topic}.DLT"))
         .into_iter()
-        .map(|letter| {
-            let reason = letter.headers().and_then(|headers| {
+        .map(|record| {
+            let reason = record.headers().and_then(|headers| {
                 let found = headers.iter().find(|header| header.key == "belfry-reason")?;
                 Some(String::from_utf8_lossy(found.value?).split(':').next()?.to_owned())
             });
-            (letter.payload().unwrap_or_default().to_vec(), reason.unwrap_or_default())
+            (record.payload().unwrap_or_default().to_vec(), reason.unwrap_or_default())
         })
         .collect();
     all.sort();
     all
 }
 
-/// Nothing that a record may be stops the consumer, makes it grow, or gets lost.
+/// No record stops the consumer, makes it grow without bound, or gets lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_thousand_malformed_records_are_dead_letters_with_their_reasons() {
     let tenant = Tenant::new("t-malformed").await;
@@ -290,7 +290,7 @@ async fn a_hundred_thousand_malformed_records_are_dead_letters_with_their_reason
     }
     let producer = producer(&kafka, "lz4");
     let mut expected: BTreeMap<&str, Vec<(Vec<u8>, String)>> = BTreeMap::new();
-    let mut held = Vec::new();
+    let mut resident = Vec::new();
     let each =
         std::env::var("MALFORMED").map_or(MALFORMED, |each| each.parse().expect("MALFORMED is a number"));
     for round in 0..ROUNDS {
@@ -311,20 +311,20 @@ async fn a_hundred_thousand_malformed_records_are_dead_letters_with_their_reason
             })
             .await;
         }
-        held.push(resident(&tenant).await);
+        resident.push(resident_bytes(&tenant).await);
     }
-    println!("resident bytes after each of {ROUNDS} rounds, {each} records of each format: {held:?}");
-    // What the allocator keeps of a burst differs from run to run and levels off (ADR 11); the values of all rounds kept, or
-    // a copy of them, would be more than this.
-    let last = held.last().expect("rounds");
+    println!("resident bytes after each of {ROUNDS} rounds, {each} records of each format: {resident:?}");
+    // What the allocator keeps of a burst differs from run to run and levels off (ADR 11). If the consumer kept the values of all rounds,
+    // it would be more than this bound.
+    let last = resident.last().expect("rounds");
     assert_eq!(last.len(), FORMATS.len());
     for (pod, now) in last {
         assert!(*now < 96 << 20, "{pod} has {now} bytes resident");
-        assert!(held[0].contains_key(pod), "{pod} was started anew");
+        assert!(resident[0].contains_key(pod), "{pod} was restarted");
     }
     for (name, mut sent) in expected {
         sent.sort();
-        let found = letters(&kafka, &tenant.topic(name));
+        let found = dead_letters(&kafka, &tenant.topic(name));
         assert_eq!(found.len(), sent.len(), "{name}");
         let wrong = found.iter().zip(&sent).find(|(found, sent)| found != sent);
         assert!(wrong.is_none(), "{name}: {wrong:?}");

@@ -1,12 +1,12 @@
-//! Golden outputs: what a user sees, kept as text files in `golden/` and compared.
+//! Golden outputs: compares what a user sees with text files in `golden/`.
 //!
-//! What varies from run to run is replaced: moments, ages, uids, resource versions, addresses of pods and node. The rest must
-//! be the same to the letter. `UPDATE_GOLDEN=1` writes the files anew; read what changed before you keep it.
+//! What varies from run to run is replaced: moments, ages, uids, resource versions, addresses of pods and node. The rest must be the same
+//! to the letter. `UPDATE_GOLDEN=1` overwrites the files; read what changed before you keep it.
 //!
-//! In the same cluster they hold again after two minutes: as long the hub remembers a namespace that is gone.
+//! Before a test runs again in the same cluster, wait two minutes: so long the hub remembers a deleted namespace.
 //!
-//! Never: a text that holds by luck. Status counters lag by up to 30 s, so a shown text is asked for until it is as kept; what
-//! must hold before and after belongs into the test's own assertions.
+//! Status counters lag by up to 30 s. So a text that kubectl shows is asked for again until it equals the file. What must hold before and
+//! after that moment belongs in the test's own assertions.
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -16,25 +16,26 @@ use e2e::tenant::Tenant;
 use futures::future::join_all;
 use jiff::Timestamp;
 
-/// How long a text must stay the same before it is kept as golden: longer than counters may lag.
+/// With `UPDATE_GOLDEN`, how long a text must stay the same before it is written: longer than counters may lag.
 const SETTLED: Duration = Duration::from_secs(35);
-/// How long a shown text may take to become what is kept.
+/// How long a text may take until it equals the file.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// What `kubectl get` and `kubectl describe` show of objects is as kept, each in its `golden/<file>.txt`.
-pub(crate) async fn shown(tenant: &Tenant, files: &[(&str, &str)]) {
-    join_all(files.iter().map(|(file, what)| one_shown(tenant, file, what))).await;
+/// Checks that what `kubectl get` and `kubectl describe` show of each object becomes equal to its `golden/<file>.txt`. `files` are pairs of
+/// file and object.
+pub(crate) async fn assert_shown(tenant: &Tenant, files: &[(&str, &str)]) {
+    join_all(files.iter().map(|(file, what)| assert_one_shown(tenant, file, what))).await;
 }
 
-async fn one_shown(tenant: &Tenant, file: &str, what: &str) {
+async fn assert_one_shown(tenant: &Tenant, file: &str, what: &str) {
     let (cluster, ns) = (&tenant.cluster, tenant.ns.as_str());
     let look = async || {
         let get = cluster.kubectl(&["-n", ns, "get", what]).await;
         let describe = cluster.kubectl(&["-n", ns, "describe", what]).await;
         format!(
             "$ kubectl -n {ns} get {what}\n{}\n$ kubectl -n {ns} describe {what}\n{}",
-            normal(&get),
-            normal(&describe)
+            normalized(&get),
+            normalized(&describe)
         )
     };
     let start = Instant::now();
@@ -42,10 +43,10 @@ async fn one_shown(tenant: &Tenant, file: &str, what: &str) {
     loop {
         let kept = kept(file);
         if updating() && last.1.elapsed() > SETTLED || !updating() && kept.as_deref() == Some(&last.0) {
-            return same_text(file, &last.0);
+            return assert_same_normalized(file, &last.0);
         }
         if !updating() && start.elapsed() > PATIENCE {
-            return same_text(file, &last.0);
+            return assert_same_normalized(file, &last.0);
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
         let now = look().await;
@@ -55,12 +56,12 @@ async fn one_shown(tenant: &Tenant, file: &str, what: &str) {
     }
 }
 
-/// A text is as kept in `golden/<file>.txt`, what varies aside.
-pub(crate) fn same(file: &str, text: &str) {
-    same_text(file, &normal(text));
+/// Checks that a text, after what varies was replaced, equals `golden/<file>.txt`.
+pub(crate) fn assert_same(file: &str, text: &str) {
+    assert_same_normalized(file, &normalized(text));
 }
 
-fn same_text(file: &str, text: &str) {
+fn assert_same_normalized(file: &str, text: &str) {
     if updating() {
         std::fs::write(path(file), text).expect("golden/ can be written");
         return;
@@ -82,7 +83,7 @@ fn kept(file: &str) -> Option<String> {
     std::fs::read_to_string(path(file)).ok()
 }
 
-/// Lines that only one of the two has, and the whole of what was seen.
+/// The lines that only one of the two texts has, and all that was seen.
 fn difference(kept: &str, seen: &str) -> String {
     let only = |these: &str, others: &str, mark: &str| -> Vec<String> {
         let others: Vec<&str> = others.lines().collect();
@@ -92,34 +93,35 @@ fn difference(kept: &str, seen: &str) -> String {
     format!("{lines}\n--- all that was seen:\n{seen}")
 }
 
-/// The text with what varies replaced, tables set anew.
-fn normal(text: &str) -> String {
+/// The text with what varies replaced, and with tables aligned again.
+fn normalized(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
     let is_head = |line: &&str| line.starts_with("NAME ") || line.trim_start().starts_with("Type  ");
-    // What kubectl shows ends with its table, if it has one.
+    // If kubectl's output has a table, the table is its end.
     let head = lines.iter().position(is_head).unwrap_or(lines.len());
-    let mut out: Vec<String> = lines[..head].iter().map(|line| tokens(line).trim_end().to_owned()).collect();
+    let mut out: Vec<String> =
+        lines[..head].iter().map(|line| replace_tokens(line).trim_end().to_owned()).collect();
     if head < lines.len() {
         out.extend(table(&lines[head..]));
     }
     out.join("\n").trim_end().to_owned() + "\n"
 }
 
-/// Replaces moments, uids and addresses of the cluster's own networks, wherever they stand.
-fn tokens(line: &str) -> String {
-    let of_token = |c: char| c.is_ascii_alphanumeric() || matches!(c, ':' | '.' | '-' | '+');
+/// Replaces moments, uids and addresses of the cluster's own networks, wherever they are in the line.
+fn replace_tokens(line: &str) -> String {
+    let is_token_char = |c: char| c.is_ascii_alphanumeric() || matches!(c, ':' | '.' | '-' | '+');
     let mut out = String::with_capacity(line.len());
     let mut rest = line;
     while !rest.is_empty() {
-        let token = &rest[..rest.find(|c| !of_token(c)).unwrap_or(rest.len())];
+        let token = &rest[..rest.find(|c| !is_token_char(c)).unwrap_or(rest.len())];
         if token.is_empty() {
-            let next = rest.find(of_token).unwrap_or(rest.len());
+            let next = rest.find(is_token_char).unwrap_or(rest.len());
             out.push_str(&rest[..next]);
             rest = &rest[next..];
             continue;
         }
         let core = token.trim_end_matches([':', '.', '-', '+']);
-        out.push_str(&replaced(core));
+        out.push_str(&replace_token(core));
         out.push_str(&token[core.len()..]);
         rest = &rest[token.len()..];
     }
@@ -129,7 +131,7 @@ fn tokens(line: &str) -> String {
     }
 }
 
-fn replaced(token: &str) -> String {
+fn replace_token(token: &str) -> String {
     if token.contains('-') && token.contains('T') && token.parse::<Timestamp>().is_ok() {
         return "<time>".to_owned();
     }
@@ -144,7 +146,7 @@ fn replaced(token: &str) -> String {
     }
 }
 
-/// A table by the columns of its head: ages replaced, widths as the cells then need.
+/// A table, cut into cells at the columns of its head: ages are replaced, and the columns get the widths that the cells then need.
 fn table(lines: &[&str]) -> Vec<String> {
     let head: Vec<char> = lines[0].chars().collect();
     let starts: Vec<usize> = (0..head.len())
@@ -169,7 +171,7 @@ fn table(lines: &[&str]) -> Vec<String> {
             format!("{}{}", " ".repeat(indent), padded.join("   ").trim_end())
         })
         .collect();
-    // Events that happen in the same second come in any order.
+    // Events of the same second come in any order. Only the table of events is indented.
     if indent > 0 && out.len() > 2 {
         out[2..].sort();
     }
@@ -180,7 +182,7 @@ fn cells(line: &str, starts: &[usize]) -> Vec<String> {
     let line: Vec<char> = line.chars().collect();
     let cell = |from: usize, to: usize| -> String {
         let (from, to) = (from.min(line.len()), to.min(line.len()));
-        tokens(line[from..to].iter().collect::<String>().trim())
+        replace_tokens(line[from..to].iter().collect::<String>().trim())
     };
     let ends = starts.iter().skip(1).copied().chain([usize::MAX]);
     starts.iter().zip(ends).map(|(from, to)| cell(*from, to)).collect()
@@ -190,7 +192,7 @@ fn is_aged(column: &str) -> bool {
     column.eq_ignore_ascii_case("age") || column.starts_with("LAST ") && column != "LAST ERROR"
 }
 
-/// `12s`, `2m3s`, `5d`, `3s (x2 over 5s)`.
+/// Whether a cell is an age, such as `12s`, `2m3s`, `5d` or `3s (x2 over 5s)`.
 fn is_age(cell: &str) -> bool {
     cell.starts_with(|c: char| c.is_ascii_digit()) && cell.contains(['s', 'm', 'h', 'd', 'y'])
 }
@@ -199,16 +201,19 @@ fn is_age(cell: &str) -> bool {
 fn what_varies_is_replaced_and_the_rest_stays() {
     let first = "NAME   REASON   LAST DELIVERY   AGE\nhook   Ready                    12s\n";
     let later = "NAME   REASON   LAST DELIVERY   AGE\nhook   Ready                    2m14s\n";
-    assert_eq!(normal(first), normal(later));
-    assert_eq!(normal(first), "NAME   REASON   LAST DELIVERY   AGE\nhook   Ready                    <age>\n");
+    assert_eq!(normalized(first), normalized(later));
+    assert_eq!(
+        normalized(first),
+        "NAME   REASON   LAST DELIVERY   AGE\nhook   Ready                    <age>\n"
+    );
     let described = "Start:  2027-01-04T10:00:00\n  at 2026-10-16T03:52:11Z: 10.99.1.2:8080 of 127.0.0.1 in 1.5s\n  UID:  8a7c1c0e-3c0f-4b0f-9f55-0d6f0a4a8f11\n  Resource Version:    4711\n";
     assert_eq!(
-        normal(described),
+        normalized(described),
         "Start:  2027-01-04T10:00:00\n  at <time>: <ip>:8080 of 127.0.0.1 in 1.5s\n  UID:  <uid>\n  Resource Version:    <version>\n"
     );
     let events = "Events:\n  Type     Reason  Age   From      Message\n  ----     ------  ----  ----      -------\n  Warning  B       3s    operator  b\n  Normal   A       117s  operator  a\n";
     assert_eq!(
-        normal(events),
+        normalized(events),
         "Events:\n  Type      Reason   Age     From       Message\n  ----      ------   ----    ----       -------\n  Normal    A        <age>   operator   a\n  Warning   B        <age>   operator   b\n"
     );
 }

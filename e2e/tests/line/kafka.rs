@@ -1,4 +1,4 @@
-//! Kafka: who may come in, credentials that change, and what may happen to a topic.
+//! Kafka: ways to log in, credentials that change, and what may happen to a topic.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,14 +16,14 @@ use serde_json::{Value, json};
 
 use crate::support::{annotate, any_rule, field, webhook};
 
-/// How long a kubelet may take to bring a changed Secret to a pod, and a worker to use it.
-const SECRET: u64 = 150;
+/// How long it may take until a kubelet has brought a changed Secret to a pod and the worker uses it, in seconds.
+const SECRET_WITHIN: u64 = 150;
 
 fn record(kind: &str, key: &str) -> Vec<u8> {
     json!({"kind": kind, "key": key}).to_string().into_bytes()
 }
 
-/// A Secret as Strimzi's KafkaUser has it, and the authority.
+/// The manifest of a Secret.
 fn secret(tenant: &Tenant, name: &str, data: &Value) -> String {
     let object = json!({
         "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": tenant.ns},
@@ -32,6 +32,7 @@ fn secret(tenant: &Tenant, name: &str, data: &Value) -> String {
     format!("{object}\n---\n")
 }
 
+/// The manifest of the ConfigMap `kafka-ca` with the authority of the broker's certificate.
 fn authority(tenant: &Tenant, ca: &str) -> String {
     let object = json!({
         "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kafka-ca", "namespace": tenant.ns},
@@ -42,8 +43,8 @@ fn authority(tenant: &Tenant, ca: &str) -> String {
 
 const TLS: &str = "{caBundle: {configMapRef: {name: kafka-ca, key: ca.crt}}}";
 
-/// A rule that counts records with `kind == "event"`; `kafka` is YAML in flow style.
-fn counting(name: &str, kafka: &str) -> String {
+/// A rule that counts records with `kind == "event"` and never fires; `kafka` is YAML in flow style.
+fn counting_rule(name: &str, kafka: &str) -> String {
     format!(
         "apiVersion: belfry.dev/v1alpha1
 kind: AlertRule
@@ -59,7 +60,8 @@ spec:
     )
 }
 
-fn bus(name: &str, kafka: &str) -> String {
+/// A Kafka channel; `kafka` is YAML in flow style.
+fn kafka_channel(name: &str, kafka: &str) -> String {
     format!(
         "apiVersion: belfry.dev/v1alpha1
 kind: NotificationChannel
@@ -73,12 +75,13 @@ spec:
     )
 }
 
-async fn matched(tenant: &Tenant, what: &str, expected: i64) {
+/// Waits until the rule's status shows that so many records matched.
+async fn await_matched(tenant: &Tenant, what: &str, expected: i64) {
     field(tenant, what, "/status/matched", json!(expected)).await;
 }
 
-/// A changed Secret reaches a pod at once when the pod itself changes.
-async fn nudge(tenant: &Tenant, word: &str) {
+/// Changes all pods of the namespace, so that the kubelet brings a changed Secret to them at once.
+async fn hurry_secrets(tenant: &Tenant, word: &str) {
     let annotation = format!("test.belfry.dev/nudge={word}");
     tenant
         .cluster
@@ -86,8 +89,8 @@ async fn nudge(tenant: &Tenant, word: &str) {
         .await;
 }
 
-/// Everything that anyone may read of the namespace.
-async fn shown(tenant: &Tenant) -> String {
+/// Everything that a person may read of the namespace, where no secret may show: objects, events and logs.
+async fn readable(tenant: &Tenant) -> String {
     let ns = &tenant.ns;
     let objects =
         tenant.cluster.kubectl(&["-n", ns, "get", "nch,alr,deploy,pods,events", "-o", "yaml"]).await;
@@ -113,10 +116,10 @@ async fn rules_read_and_channels_write_over_tls_with_each_way_to_log_in() {
             "bootstrapServers: [\"{}\"], tls: {TLS}, sasl: {{mechanism: {mechanism}, username: {}, passwordSecretRef: {{name: user}}}}",
             secured.sasl, secured.user
         );
-        manifest += &counting(name, &format!("{access}, topics: [{topic}]"));
+        manifest += &counting_rule(name, &format!("{access}, topics: [{topic}]"));
         let by_reference = access
             .replace(&format!("username: {}", secured.user), "usernameSecretRef: {name: user, key: name}");
-        manifest += &bus(name, &format!("{by_reference}, topic: {out}"));
+        manifest += &kafka_channel(name, &format!("{by_reference}, topic: {out}"));
     }
     tenant.apply(&manifest).await;
     for (name, _) in ways {
@@ -129,13 +132,13 @@ async fn rules_read_and_channels_write_over_tls_with_each_way_to_log_in() {
         produce(&producer, &topic, None, Some(&record("event", "a")), None).await;
     }
     for (name, _) in ways {
-        matched(&tenant, &format!("alr/{name}"), 10).await;
+        await_matched(&tenant, &format!("alr/{name}"), 10).await;
         field(&tenant, &format!("nch/{name}"), "/status/deliveries/delivered", json!(1)).await;
     }
     assert_eq!(read_all(&tenant.cluster.kafka, &out).len(), ways.len());
     let deployments = tenant.cluster.kubectl(&["-n", &tenant.ns, "get", "deploy", "-o", "name"]).await;
     assert_eq!(deployments.matches("belfry-consume-").count(), 3, "a consumer for each login: {deployments}");
-    assert!(!shown(&tenant).await.contains(&secured.password), "the password is shown");
+    assert!(!readable(&tenant).await.contains(&secured.password), "the password is shown");
     tenant.leave().await;
 }
 
@@ -147,7 +150,7 @@ async fn a_client_shows_its_certificate_and_does_not_trust_a_broker_of_another_a
     for name in [&topic, &out] {
         create_topic(&tenant.cluster.kafka, name, 1).await;
     }
-    // As Strimzi's KafkaUser has it.
+    // The Secret has the keys of Strimzi's KafkaUser.
     let (certificate, key) = &secured.client;
     let user =
         secret(&tenant, "user", &json!({"ca.crt": secured.ca, "user.crt": certificate, "user.key": key}));
@@ -165,17 +168,17 @@ async fn a_client_shows_its_certificate_and_does_not_trust_a_broker_of_another_a
     let manifest = user
         + &other
         + &webhook(&tenant, "hook", "{}")
-        + &counting("good", &format!("{}, topics: [{topic}]", tls("user")))
-        + &counting("bare", &format!("{bare}, topics: [{topic}]"))
-        + &counting("misled", &format!("{}, topics: [{topic}]", tls("other")))
-        + &bus("bus", &format!("{}, topic: {out}", tls("user")));
+        + &counting_rule("good", &format!("{}, topics: [{topic}]", tls("user")))
+        + &counting_rule("bare", &format!("{bare}, topics: [{topic}]"))
+        + &counting_rule("misled", &format!("{}, topics: [{topic}]", tls("other")))
+        + &kafka_channel("bus", &format!("{}, topic: {out}", tls("user")));
     tenant.apply(&manifest).await;
     tenant.ready("alr/good").await;
     tenant.ready("nch/bus").await;
     annotate(&tenant, "nch/bus", "belfry.dev/send-test=one").await;
     let producer = producer(&tenant.cluster.kafka);
     produce(&producer, &topic, None, Some(&record("event", "a")), None).await;
-    matched(&tenant, "alr/good", 1).await;
+    await_matched(&tenant, "alr/good", 1).await;
     field(&tenant, "nch/bus", "/status/deliveries/delivered", json!(1)).await;
     for rule in ["alr/misled", "alr/bare"] {
         let object = tenant.condition(rule, "Ready", "False", "KafkaTlsFailed", 90).await;
@@ -185,7 +188,7 @@ async fn a_client_shows_its_certificate_and_does_not_trust_a_broker_of_another_a
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_and_a_wrong_password_are_told_and_heal_when_the_secret_is_mended() {
+async fn a_missing_and_a_wrong_password_are_reported_and_heal_when_the_secret_is_mended() {
     const CANARY: &str = "canary-kafka-5b7e";
     let Some(secured) = Secured::from_env() else { return };
     let tenant = Tenant::new("t-password").await;
@@ -199,8 +202,8 @@ async fn a_missing_and_a_wrong_password_are_told_and_heal_when_the_secret_is_men
     );
     let manifest = authority(&tenant, &secured.ca)
         + &webhook(&tenant, "hook", "{}")
-        + &counting("event", &format!("{access}, topics: [{topic}]"))
-        + &bus("bus", &format!("{access}, topic: {out}"));
+        + &counting_rule("event", &format!("{access}, topics: [{topic}]"))
+        + &kafka_channel("bus", &format!("{access}, topic: {out}"));
     tenant.apply(&manifest).await;
     for what in ["alr/event", "nch/bus"] {
         let object = tenant.condition(what, "Ready", "False", "SecretKeyNotFound", 90).await;
@@ -209,27 +212,28 @@ async fn a_missing_and_a_wrong_password_are_told_and_heal_when_the_secret_is_men
         assert!(condition(&object, "Stalled").is_none(), "it heals by itself: {}", object["status"]);
     }
     tenant.apply(&secret(&tenant, "user", &json!({"password": CANARY}))).await;
-    nudge(&tenant, "wrong").await;
-    let object = tenant.condition("alr/event", "Ready", "False", "KafkaAuthenticationFailed", SECRET).await;
+    hurry_secrets(&tenant, "wrong").await;
+    let object =
+        tenant.condition("alr/event", "Ready", "False", "KafkaAuthenticationFailed", SECRET_WITHIN).await;
     let (_, _, message) = condition(&object, "Ready").expect("it is there");
     assert!(message.contains(&secured.sasl) && message.contains("credentials"), "{message}");
     tenant.ready("nch/bus").await;
     annotate(&tenant, "nch/bus", "belfry.dev/send-test=one").await;
-    let object = tenant.condition("nch/bus", "Healthy", "False", "", SECRET).await;
+    let object = tenant.condition("nch/bus", "Healthy", "False", "", SECRET_WITHIN).await;
     let error = object["status"]["lastError"].as_str().unwrap_or_default();
     assert!(error.contains("do not accept the credentials"), "{error}");
-    let seen = shown(&tenant).await;
+    let seen = readable(&tenant).await;
     assert!(seen.contains("credentials"), "logs are read");
     assert!(!seen.contains(CANARY), "the password is shown");
 
     tenant.apply(&secret(&tenant, "user", &json!({"password": secured.password}))).await;
-    nudge(&tenant, "right").await;
-    tenant.condition("alr/event", "Ready", "True", "", SECRET).await;
+    hurry_secrets(&tenant, "right").await;
+    tenant.condition("alr/event", "Ready", "True", "", SECRET_WITHIN).await;
     let producer = producer(&tenant.cluster.kafka);
     produce(&producer, &topic, None, Some(&record("event", "a")), None).await;
-    matched(&tenant, "alr/event", 1).await;
+    await_matched(&tenant, "alr/event", 1).await;
     field(&tenant, "nch/bus", "/status/deliveries/delivered", json!(1)).await;
-    assert!(!shown(&tenant).await.contains(&secured.password), "the password is shown");
+    assert!(!readable(&tenant).await.contains(&secured.password), "the password is shown");
     tenant.leave().await;
 }
 
@@ -250,7 +254,7 @@ async fn a_password_changed_while_records_come_loses_none_and_counts_none_twice(
     );
     let manifest = authority(&tenant, &secured.ca)
         + &webhook(&tenant, "hook", "{}")
-        + &counting("event", &format!("{access}, topics: [{topic}]"));
+        + &counting_rule("event", &format!("{access}, topics: [{topic}]"));
     tenant.apply(&manifest).await;
     tenant.ready("alr/event").await;
 
@@ -268,7 +272,7 @@ async fn a_password_changed_while_records_come_loses_none_and_counts_none_twice(
     });
     let consumer = "app.kubernetes.io/component=consume";
     let changed = async |times: usize| {
-        eventually("the new password is used", Duration::from_secs(SECRET), async || {
+        eventually("the new password is used", Duration::from_secs(SECRET_WITHIN), async || {
             let log = tenant.cluster.kubectl(&["-n", &tenant.ns, "logs", "-l", consumer, "--tail=-1"]).await;
             let seen = log.matches("the credentials changed").count();
             if seen == times { Ok(()) } else { Err(format!("{seen} times")) }
@@ -277,10 +281,10 @@ async fn a_password_changed_while_records_come_loses_none_and_counts_none_twice(
     };
     for (times, password) in ["second", "third"].into_iter().enumerate() {
         login(password).await;
-        nudge(&tenant, password).await;
+        hurry_secrets(&tenant, password).await;
         changed(times + 1).await;
     }
-    // It goes on with the third password: what comes now is counted.
+    // The consumer goes on with the third password: records that come now are counted.
     let before = tenant.get("alr/event").await.expect("the rule")["status"]["matched"].clone();
     eventually("counting goes on", Duration::from_mins(1), async || {
         let now = tenant.get("alr/event").await.ok_or("not there")?["status"]["matched"].clone();
@@ -290,9 +294,9 @@ async fn a_password_changed_while_records_come_loses_none_and_counts_none_twice(
     stop.store(true, Ordering::Relaxed);
     let count: i64 = producing.await.expect("produced");
     println!("{count} records while the password changed twice");
-    matched(&tenant, "alr/event", count).await;
+    await_matched(&tenant, "alr/event", count).await;
     field(&tenant, "alr/event", "/status/lag", json!(0)).await;
-    matched(&tenant, "alr/event", count).await;
+    await_matched(&tenant, "alr/event", count).await;
     let restarts = "jsonpath={.items[*].status.containerStatuses[0].restartCount}";
     let restarts =
         tenant.cluster.kubectl(&["-n", &tenant.ns, "get", "pods", "-l", consumer, "-o", restarts]).await;
@@ -301,7 +305,7 @@ async fn a_password_changed_while_records_come_loses_none_and_counts_none_twice(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_is_renewed_while_records_come_and_a_wrong_secret_is_told() {
+async fn a_token_is_renewed_while_records_come_and_a_wrong_secret_is_reported() {
     const CANARY: &str = "canary-client-91c2";
     let Some(secured) = Secured::from_env() else { return };
     let tenant = Tenant::new("t-token").await;
@@ -320,9 +324,9 @@ async fn a_token_is_renewed_while_records_come_and_a_wrong_secret_is_told() {
         + &secret(&tenant, "client", &json!({"secret": secured.client_secret}))
         + &secret(&tenant, "wrong", &json!({"secret": CANARY}))
         + &webhook(&tenant, "hook", "{}")
-        + &counting("event", &format!("{}, topics: [{topic}]", access("client")))
-        + &counting("refused", &format!("{}, topics: [{topic}]", access("wrong")))
-        + &bus("bus", &format!("{}, topic: {out}", access("client")));
+        + &counting_rule("event", &format!("{}, topics: [{topic}]", access("client")))
+        + &counting_rule("refused", &format!("{}, topics: [{topic}]", access("wrong")))
+        + &kafka_channel("bus", &format!("{}, topic: {out}", access("client")));
     tenant.apply(&manifest).await;
     tenant.ready("alr/event").await;
     let object = tenant.condition("alr/refused", "Ready", "False", "KafkaTokenRefused", 90).await;
@@ -331,7 +335,7 @@ async fn a_token_is_renewed_while_records_come_and_a_wrong_secret_is_told() {
 
     let (producer, mut count) = (producer(&kafka), 0);
     let tokens = secured.tokens_granted();
-    // The pod's reader and the channel's producer ask for one every 7 s, and the broker ends what shows an old one.
+    // The consumer and the channel's producer each ask for a token every 7 s. The broker ends connections whose token has expired.
     while secured.tokens_granted() < tokens + 8 {
         produce(&producer, &topic, None, Some(&record("event", "a")), None).await;
         count += 1;
@@ -342,19 +346,19 @@ async fn a_token_is_renewed_while_records_come_and_a_wrong_secret_is_told() {
     }
     produce(&producer, &topic, None, Some(b"{"), None).await;
     println!("{count} records over {} tokens", secured.tokens_granted() - tokens);
-    matched(&tenant, "alr/event", count).await;
+    await_matched(&tenant, "alr/event", count).await;
     let sent = (count + 99) / 100;
     field(&tenant, "nch/bus", "/status/deliveries/delivered", json!(sent)).await;
     assert_eq!(read_all(&kafka, &out).len() as i64, sent);
-    // The topic of dead letters was made, and written to, with a token too.
+    // The consumer made the dead letter topic, and wrote to it, with a token too.
     eventually("a dead letter", Duration::from_mins(1), async || {
         match read_all(&kafka, &format!("{topic}.DLT")).len() {
             1 => Ok(()),
-            letters => Err(format!("{letters} letters")),
+            count => Err(format!("{count} dead letters")),
         }
     })
     .await;
-    let seen = shown(&tenant).await;
+    let seen = readable(&tenant).await;
     assert!(!seen.contains(CANARY) && !seen.contains(&secured.client_secret), "the secret is shown");
     tenant.leave().await;
 }
@@ -364,7 +368,7 @@ async fn partitions_added_and_a_topic_made_again_are_read_from_their_first_recor
     let tenant = Tenant::new("t-topics").await;
     let (kafka, topic) = (tenant.cluster.kafka.clone(), tenant.topic("logs"));
     create_topic(&kafka, &topic, 1).await;
-    // Latest: what comes into a new partition, or a new topic of the name, before it is seen must count all the same.
+    // With Latest. Records in a new partition, or in a new topic of the same name, must count even if they come before it is noticed.
     let rule = any_rule("event", &topic, "hook").replace("Earliest", "Latest");
     tenant.apply(&(webhook(&tenant, "hook", "{}") + &rule)).await;
     tenant.ready("alr/event").await;
@@ -376,16 +380,16 @@ async fn partitions_added_and_a_topic_made_again_are_read_from_their_first_recor
         }
     };
     send(5).await;
-    matched(&tenant, "alr/event", 5).await;
+    await_matched(&tenant, "alr/event", 5).await;
     add_partitions(&kafka, &topic, 4).await;
     send(40).await;
     field(&tenant, "alr/event", "/status/partitions", json!(4)).await;
-    matched(&tenant, "alr/event", 45).await;
+    await_matched(&tenant, "alr/event", 45).await;
 
     delete_topic(&kafka, &topic).await;
     create_topic(&kafka, &topic, 2).await;
     send(20).await;
-    matched(&tenant, "alr/event", 65).await;
+    await_matched(&tenant, "alr/event", 65).await;
     tenant.ready("alr/event").await;
     tenant.leave().await;
 }
@@ -413,7 +417,7 @@ spec:
     tenant.apply(&(webhook(&tenant, "hook", "{}") + &rule)).await;
     tenant.condition("alr/burst", "Ready", "False", "TopicNotFound", 60).await;
     let send = async |topic: &str, partition: i32, key: &str, many: usize| {
-        // A producer that knows the topic as it is now.
+        // A new producer, which learns the topic's partitions as they are now.
         let producer = producer(&kafka);
         for _ in 0..many {
             let value = record("event", key);
@@ -421,7 +425,7 @@ spec:
             producer.send(record, Duration::from_secs(10)).await.expect("taken");
         }
     };
-    // One a second, so that event time goes on by the clock.
+    // One record a second, so that event time follows the clock.
     let steady = async |seconds: usize| {
         for _ in 0..seconds {
             send(&topic, 0, "steady", 1).await;
@@ -454,8 +458,11 @@ async fn aborted_records_count_only_where_isolation_says_so_and_dead_letters_go_
     delete_topic(&kafka, &dead).await;
     let source = format!("bootstrapServers: [\"$KAFKA\"], topics: [{topic}]");
     let manifest = webhook(&tenant, "hook", "{}")
-        + &counting("committed", &format!("{source}, deadLetterTopic: {dead}"))
-        + &counting("all", &format!("{source}, isolation: ReadUncommitted, deadLetterTopic: {dead}-all"));
+        + &counting_rule("committed", &format!("{source}, deadLetterTopic: {dead}"))
+        + &counting_rule(
+            "all",
+            &format!("{source}, isolation: ReadUncommitted, deadLetterTopic: {dead}-all"),
+        );
     tenant.apply(&manifest).await;
     for rule in ["alr/committed", "alr/all"] {
         tenant.ready(rule).await;
@@ -464,11 +471,14 @@ async fn aborted_records_count_only_where_isolation_says_so_and_dead_letters_go_
         produce_in_transaction(&kafka, &topic, &record("event", "a"), commit).await;
     }
     produce(&producer(&kafka), &topic, None, Some(b"not json"), None).await;
-    matched(&tenant, "alr/committed", 1).await;
-    matched(&tenant, "alr/all", 2).await;
+    await_matched(&tenant, "alr/committed", 1).await;
+    await_matched(&tenant, "alr/all", 2).await;
     field(&tenant, "alr/committed", "/status/deadLettered", json!(1)).await;
-    let letters = read_all(&kafka, &dead);
-    assert_eq!(letters.iter().map(|letter| letter.payload()).collect::<Vec<_>>(), [Some(&b"not json"[..])]);
+    let dead_letters = read_all(&kafka, &dead);
+    assert_eq!(
+        dead_letters.iter().map(|record| record.payload()).collect::<Vec<_>>(),
+        [Some(&b"not json"[..])]
+    );
     assert!(read_all(&kafka, &format!("{topic}.DLT")).is_empty(), "only where the rules say");
     tenant.leave().await;
 }

@@ -1,6 +1,6 @@
-//! The whole line on a real cluster: what a user applies, what arrives, and what they are told.
+//! End-to-end tests on a real cluster, with nothing broken: what users apply, what arrives, and what statuses and messages say.
 //!
-//! Each test has a namespace and topics of its own. Run by `make test`, which brings up the cluster and the receivers.
+//! Each test has its own namespace and topics. `make test` runs them: it starts the cluster and the receivers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panics")]
 
 mod admission;
@@ -9,15 +9,15 @@ mod bad_input;
 mod bounds;
 mod channels;
 mod chart;
+mod delete_and_suspend;
 mod docs;
 mod example;
+mod foreign_objects;
 mod formats;
 mod golden;
 mod kafka;
-mod leave;
-mod names;
 mod rules;
 mod schedules;
-mod shared;
+mod shared_rooms;
 mod support;
-mod truth;
+mod undelivered;

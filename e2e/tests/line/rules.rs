@@ -1,4 +1,4 @@
-//! Rules: what is counted, when it is an alert, and what a change of the rule does.
+//! Rules: what they count, when they fire, and what a change of a rule does.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -10,7 +10,8 @@ use serde_json::json;
 
 use crate::support::{any_rule, body, field, rule, webhook};
 
-const FAST: &str = "{retry: {maxAttempts: 4, initialDelay: 1s, maxDelay: 2s}, timeout: 3s}";
+/// `delivery` with quick retries.
+const QUICK_RETRIES: &str = "{retry: {maxAttempts: 4, initialDelay: 1s, maxDelay: 2s}, timeout: 3s}";
 
 #[allow(clippy::disallowed_methods, reason = "a test owns its clock")]
 fn now_ms() -> i64 {
@@ -21,6 +22,7 @@ fn record(kind: &str, key: &str) -> Vec<u8> {
     json!({"kind": kind, "key": key}).to_string().into_bytes()
 }
 
+/// The consumers of the namespace, as `uid:restarts`.
 async fn consumers(tenant: &Tenant) -> Vec<String> {
     let text = tenant
         .cluster
@@ -51,11 +53,11 @@ async fn an_alert_fires_repeats_and_resolves_per_group_with_exact_counts_and_its
 ";
     let frequency = "{type: Frequency, frequency: {count: 5, window: 10s}}";
     let manifest = rule("errors", &topic, "hook", "record.kind == \"bad\"", frequency, more);
-    tenant.apply(&(webhook(&tenant, "hook", FAST) + &manifest)).await;
+    tenant.apply(&(webhook(&tenant, "hook", QUICK_RETRIES) + &manifest)).await;
     tenant.ready("alr/errors").await;
     let producer = producer(&tenant.cluster.kafka);
     produce(&producer, &topic, None, Some(&record("fine", "a")), None).await;
-    // All in one bucket, the next second's, on all partitions: decided 3 s after its end, when all have long come.
+    // All records are in one bucket, that of the next second, and on all partitions. It is decided 3 s after its end, when all have come.
     let second = now_ms() / 1000 * 1000 + 1000;
     for (number, host) in (0..).zip(["h1", "h0", "h2", "h0", "h1", "h0", "h0"]) {
         let bad = json!({"kind": "bad", "key": "a", "host": host}).to_string();
@@ -78,7 +80,7 @@ async fn an_alert_fires_repeats_and_resolves_per_group_with_exact_counts_and_its
         }
     })
     .await;
-    // Fires at the end of its second, repeats after 4 s and 8 s while the window of 10 s still holds all seven.
+    // The rule fires at the end of that second and repeats after 4 s and 8 s, while the window of 10 s still has all seven.
     let titles: Vec<_> = all.iter().map(|one| body(one)["data"]["title"].clone()).collect();
     assert_eq!(titles.len(), 4, "firing, two repeats, resolved: {titles:?}");
     for repeat in &titles[1..3] {
@@ -101,7 +103,7 @@ async fn rules_come_and_change_within_5_s_without_a_restart_and_share_one_consum
     let tenant = Tenant::new("t-change").await;
     let topic = tenant.topic("events");
     create_topic(&tenant.cluster.kafka, &topic, 2).await;
-    tenant.apply(&(webhook(&tenant, "hook", FAST) + &any_rule("one", &topic, "hook"))).await;
+    tenant.apply(&(webhook(&tenant, "hook", QUICK_RETRIES) + &any_rule("one", &topic, "hook"))).await;
     tenant.ready("alr/one").await;
     let pods = consumers(&tenant).await;
     assert_eq!(pods.len(), 1, "{pods:?}");
@@ -144,7 +146,7 @@ async fn what_can_not_be_decoded_goes_to_the_dead_letter_topic_and_the_consumer_
     let topic = tenant.topic("events");
     create_topic(&tenant.cluster.kafka, &topic, 1).await;
     delete_topic(&tenant.cluster.kafka, &format!("{topic}.DLT")).await;
-    tenant.apply(&(webhook(&tenant, "hook", FAST) + &any_rule("event", &topic, "hook"))).await;
+    tenant.apply(&(webhook(&tenant, "hook", QUICK_RETRIES) + &any_rule("event", &topic, "hook"))).await;
     tenant.ready("alr/event").await;
     let producer = producer(&tenant.cluster.kafka);
     let mut large = br#"{"kind": "other", "pad": ""#.to_vec();
@@ -181,7 +183,7 @@ async fn a_rule_on_a_topic_that_appears_later_says_so_and_starts_by_itself() {
     let object = tenant.condition("alr/event", "Ready", "False", "", 60).await;
     let seen = object["status"]["conditions"].to_string();
     assert!(seen.contains("hook") || seen.contains(&topic), "names what is missing: {seen}");
-    tenant.apply(&webhook(&tenant, "hook", FAST)).await;
+    tenant.apply(&webhook(&tenant, "hook", QUICK_RETRIES)).await;
     let object = tenant.condition("alr/event", "Ready", "False", "TopicNotFound", 40).await;
     assert!(object["status"]["conditions"].to_string().contains(&topic));
     create_topic(&tenant.cluster.kafka, &topic, 2).await;
@@ -202,7 +204,12 @@ async fn a_broken_rule_is_stalled_with_the_place_and_its_neighbour_goes_on() {
     let broken = any_rule("broken", &topic, "hook").replace("record.kind == \"broken\"", "record.kind == (");
     let unfinished = any_rule("unfinished", &topic, "hook").replace("{{ count }}", "{{ count");
     tenant
-        .apply(&(webhook(&tenant, "hook", FAST) + &any_rule("event", &topic, "hook") + &broken + &unfinished))
+        .apply(
+            &(webhook(&tenant, "hook", QUICK_RETRIES)
+                + &any_rule("event", &topic, "hook")
+                + &broken
+                + &unfinished),
+        )
         .await;
     tenant.condition("alr/broken", "Stalled", "True", "InvalidMatch", 30).await;
     tenant.condition("alr/unfinished", "Stalled", "True", "InvalidTemplate", 30).await;

@@ -1,4 +1,4 @@
-//! Schedules: a reminder by a CronJob's real fire, and conflicts.
+//! Schedules: a reminder that a real CronJob starts, and conflicts.
 
 use e2e::tenant::Tenant;
 use jiff::{SignedDuration, Timestamp, ToSpan as _};
@@ -29,7 +29,7 @@ fn now() -> Timestamp {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reminder_comes_once_at_its_minute() {
     let tenant = Tenant::new("t-remind").await;
-    // The first whole minute that is at least 20 s away is when the reminder is due.
+    // The reminder is due at the first whole minute that is at least 20 s away.
     let due_ms =
         (now() + SignedDuration::from_secs(20)).as_millisecond().div_euclid(60_000) * 60_000 + 60_000;
     let start = Timestamp::from_millisecond(due_ms).expect("a time") + SignedDuration::from_mins(10);
@@ -62,7 +62,7 @@ async fn of_two_that_clash_the_older_keeps_the_slot_and_the_other_says_conflicti
         ))
         .await;
     tenant.ready("sch/older").await;
-    // Creation times have a grain of one second.
+    // Creation times are whole seconds.
     tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
     tenant.apply(&schedule("younger", "2027-01-18T10:10:00", room)).await;
     let object = tenant.condition("sch/younger", "Conflicting", "True", "", 30).await;
@@ -76,7 +76,7 @@ async fn of_two_that_clash_the_older_keeps_the_slot_and_the_other_says_conflicti
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_recurrence_that_never_happens_and_an_unknown_zone_are_told_in_words() {
+async fn a_recurrence_that_never_happens_and_an_unknown_zone_are_reported_in_words() {
     let tenant = Tenant::unchecked("t-never").await;
     let never = schedule(
         "never",

@@ -1,4 +1,4 @@
-//! Manifests and checks that several tests share.
+//! Manifests and checks that several of these tests share.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use serde_json::Value;
 /// The signing key of [`SECRET`].
 pub(crate) const SIGNING: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-/// A Secret `notify` with what the tests' channels refer to.
+/// A Secret `notify` with the keys to which the tests' channels refer.
 pub(crate) const SECRET: &str = "
 apiVersion: v1
 kind: Secret
@@ -25,7 +25,7 @@ stringData:
 ---
 ";
 
-/// A webhook channel of this name to the path of the same name; `delivery` is YAML in flow style.
+/// A webhook channel that posts to the sink, at the path of the same name; `delivery` is YAML in flow style.
 pub(crate) fn webhook(tenant: &Tenant, name: &str, delivery: &str) -> String {
     format!(
         "apiVersion: belfry.dev/v1alpha1
@@ -41,7 +41,7 @@ spec:
     )
 }
 
-/// An AlertRule that speaks for each record with `kind == \"<name>\"` of a topic, grouped by `record.key`.
+/// An AlertRule of condition `Any` that notifies of each record of a topic whose `kind` is the rule's name, grouped by `record.key`.
 pub(crate) fn any_rule(name: &str, topic: &str, channel: &str) -> String {
     rule(name, topic, channel, &format!("record.kind == \"{name}\""), "{type: Any}", "")
 }
@@ -78,7 +78,7 @@ pub(crate) fn body(received: &Received) -> Value {
     serde_json::from_str(&received.body).unwrap_or_else(|error| panic!("{error}: {}", received.body))
 }
 
-/// The signature of Standard Webhooks is right.
+/// Checks the signature by Standard Webhooks.
 pub(crate) fn assert_signed(received: &Received) {
     let header = |name: &str| {
         received.headers.get(name).unwrap_or_else(|| panic!("no {name}: {:?}", received.headers))
@@ -92,14 +92,14 @@ pub(crate) fn assert_signed(received: &Received) {
     assert!(header("webhook-signature").split(' ').any(|one| one == expected), "{:?}", received.headers);
 }
 
-/// What an SMTP receiver took, as its file has it; `which` is `mail` or `mail-tls`.
+/// The mails that an SMTP receiver wrote to its file; `which` is `mail` or `mail-tls`.
 pub(crate) fn mails(which: &str) -> Vec<Value> {
     let folder = std::env::var("RECEIVED").expect("RECEIVED is set by the script that starts the receivers");
     let text = std::fs::read_to_string(format!("{folder}/{which}.jsonl")).unwrap_or_default();
     text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
-/// Waits for a mail to somebody whose subject holds a text.
+/// Waits for a mail to this address whose subject contains this text.
 pub(crate) async fn mail(which: &str, to: &str, subject: &str) -> Value {
     eventually(&format!("a mail to {to} about {subject}"), Duration::from_mins(1), async || {
         let all = mails(which);

@@ -1,4 +1,4 @@
-//! A hub in this process, with a ledger in a folder of its own and a reviewer that the test answers for.
+//! What the hub's tests share: a hub in the test's process, with a ledger in its own folder, and a fake of the API server's reviews.
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(clippy::expect_used, clippy::panic, reason = "this is a test")]
 
@@ -27,17 +27,21 @@ use protocol::{Client, ClientConfig, TokenSource};
 use uuid::Uuid;
 
 pub(crate) const OPERATOR: &str = "system:serviceaccount:belfry-system:belfry-operator";
-/// 2026-11-21, for objects and records.
+/// When objects were created and records written: 2026-11-21.
 pub(crate) const THEN: Timestamp = Timestamp::constant(1_795_220_000, 0);
 
-/// Knows tokens by their text, and can be switched off like an API server.
+/// Stands in for the API server's reviews. It knows tokens by their text, and can be `down`.
 #[derive(Default)]
-pub(crate) struct Book {
+pub(crate) struct FakeReviewer {
+    /// Tokens for the audience `belfry-hub`, with their user names.
     hub: Mutex<BTreeMap<String, String>>,
+    /// Tokens for the API server, with their user names.
     cluster: Mutex<BTreeMap<String, String>>,
+    /// (user name, namespace): who may read where.
     readers: Mutex<Vec<(String, String)>>,
     namespaces: Mutex<BTreeMap<String, NamespaceIdentity>>,
     pub down: AtomicBool,
+    /// How many reviews of tokens and rights were asked for.
     pub asked: AtomicUsize,
 }
 
@@ -45,14 +49,14 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Book {
+impl FakeReviewer {
     fn answer<T>(&self, answer: T) -> Result<T, ReviewError> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         if self.down.load(Ordering::Relaxed) { Err(ReviewError("down".to_owned())) } else { Ok(answer) }
     }
 }
 
-impl Reviewer for Book {
+impl Reviewer for FakeReviewer {
     fn token<'a>(
         &'a self,
         token: &'a str,
@@ -82,7 +86,7 @@ impl Reviewer for Book {
     }
 }
 
-/// A token for the hub that ends at this Unix second; every text is a token of its own.
+/// A token for the hub that expires at this Unix second. Each text gives another token.
 pub(crate) fn jwt(text: &str, exp: i64) -> String {
     jwt_for("belfry-hub", text, exp)
 }
@@ -93,20 +97,22 @@ pub(crate) fn jwt_for(audience: &str, text: &str, exp: i64) -> String {
     format!("e30.{}.c2lnbmF0dXJl", URL_SAFE_NO_PAD.encode(payload))
 }
 
-/// Ends in the year 2100.
-pub(crate) const LONG: i64 = 4_102_444_800;
+/// The beginning of the year 2100, Unix seconds: when tokens of tests expire.
+pub(crate) const YEAR_2100: i64 = 4_102_444_800;
 
-pub(crate) struct Bed {
-    pub hub: Option<Hub>,
-    pub book: Arc<Book>,
+/// A hub that a test starts, stops and starts again on the same folder.
+pub(crate) struct TestHub {
+    /// `None` while it is stopped.
+    pub running: Option<Hub>,
+    pub reviewer: Arc<FakeReviewer>,
     pub url: String,
     pub metrics_url: String,
     pub folder: PathBuf,
     flags: Vec<String>,
 }
 
-impl Bed {
-    /// A hub of its own for the test of this name.
+impl TestHub {
+    /// Starts a hub for the test of this name, on an empty folder. `flags` are added to its command line.
     pub(crate) async fn new(name: &str, flags: &[&str]) -> Self {
         // Another test of the process may have been first.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -115,12 +121,12 @@ impl Bed {
         let _ = std::fs::remove_dir_all(&folder);
         let flags = flags.iter().map(|&flag| flag.to_owned()).collect();
         let (url, metrics_url) = (String::new(), String::new());
-        let mut bed = Self { hub: None, book: Arc::default(), url, metrics_url, folder, flags };
-        bed.start().await;
-        bed
+        let mut hub = Self { running: None, reviewer: Arc::default(), url, metrics_url, folder, flags };
+        hub.start().await;
+        hub
     }
 
-    /// Starts the hub, again after a stop.
+    /// Starts the hub, for the first time or after a stop.
     pub(crate) async fn start(&mut self) {
         let mut args = vec![
             "belfry-hub".to_owned(),
@@ -131,18 +137,18 @@ impl Bed {
         args.extend(self.flags.iter().cloned());
         let start = Start {
             config: Config::parse_from(args),
-            reviewer: self.book.clone(),
+            reviewer: self.reviewer.clone(),
             new_ledger: Uuid::from_u128(1),
             chance: Chance::new(7),
         };
         let hub = Hub::start(start).await.expect("the hub starts");
         self.url = format!("http://{}", hub.api);
         self.metrics_url = format!("http://{}", hub.metrics);
-        self.hub = Some(hub);
+        self.running = Some(hub);
     }
 
     pub(crate) async fn stop(&mut self) {
-        if let Some(hub) = self.hub.take() {
+        if let Some(hub) = self.running.take() {
             hub.stop().await;
         }
     }
@@ -154,15 +160,15 @@ impl Bed {
     }
 
     pub(crate) fn operator(&self) -> Client {
-        let token = jwt("operator", LONG);
-        lock(&self.book.hub).insert(token.clone(), OPERATOR.to_owned());
+        let token = jwt("operator", YEAR_2100);
+        lock(&self.reviewer.hub).insert(token.clone(), OPERATOR.to_owned());
         self.client(&token)
     }
 
     pub(crate) fn worker_token(&self, ns: &str) -> String {
-        let token = jwt(&format!("worker of {ns}"), LONG);
+        let token = jwt(&format!("worker of {ns}"), YEAR_2100);
         let name = format!("system:serviceaccount:{ns}:belfry-worker");
-        lock(&self.book.hub).insert(token.clone(), name);
+        lock(&self.reviewer.hub).insert(token.clone(), name);
         token
     }
 
@@ -170,29 +176,30 @@ impl Bed {
         self.client(&self.worker_token(ns))
     }
 
-    /// A person's token, with the right to read in these namespaces.
+    /// A person's token, with the right to read in these namespaces. Another call for the same name adds namespaces.
     pub(crate) fn person_token(&self, name: &str, reads: &[&str]) -> String {
-        let token = jwt(name, LONG);
-        lock(&self.book.hub).insert(token.clone(), name.to_owned());
-        lock(&self.book.readers).extend(reads.iter().map(|&ns| (name.to_owned(), ns.to_owned())));
+        let token = jwt(name, YEAR_2100);
+        lock(&self.reviewer.hub).insert(token.clone(), name.to_owned());
+        lock(&self.reviewer.readers).extend(reads.iter().map(|&ns| (name.to_owned(), ns.to_owned())));
         token
     }
 
-    /// The namespace is deleted and made again.
-    pub(crate) fn made_again(&self, ns: &str) {
+    /// From now on the API server says that the namespace was deleted and created again.
+    pub(crate) fn recreate_namespace(&self, ns: &str) {
         let made = NamespaceIdentity { uid: Uuid::from_u128(2), created: Timestamp::constant(1_000, 0) };
-        lock(&self.book.namespaces).insert(ns.to_owned(), made);
+        lock(&self.reviewer.namespaces).insert(ns.to_owned(), made);
     }
 
-    /// A token for the API server.
+    /// A token for the API server, which the hub takes only with `--accept-api-server-tokens`.
     pub(crate) fn cluster_token(&self, name: &str) -> String {
-        let token = jwt_for("https://kubernetes.default.svc", name, LONG);
-        lock(&self.book.cluster).insert(token.clone(), name.to_owned());
+        let token = jwt_for("https://kubernetes.default.svc", name, YEAR_2100);
+        lock(&self.reviewer.cluster).insert(token.clone(), name.to_owned());
         token
     }
 
-    pub(crate) fn know(&self, token: &str, username: &str) {
-        lock(&self.book.hub).insert(token.to_owned(), username.to_owned());
+    /// Makes the reviewer know a token for the hub.
+    pub(crate) fn accept_token(&self, token: &str, username: &str) {
+        lock(&self.reviewer.hub).insert(token.to_owned(), username.to_owned());
     }
 
     pub(crate) async fn get(&self, url: String) -> (u16, String) {
@@ -201,21 +208,22 @@ impl Bed {
     }
 
     /// Stores plans as the operator does.
-    pub(crate) async fn put(&self, plans: &[&Plan]) {
+    pub(crate) async fn put_plans(&self, plans: &[&Plan]) {
         let plans = PutPlans { plans: plans.iter().map(|&plan| plan.clone()).collect() };
         self.operator().put_plans(&plans).await.expect("plans are stored");
     }
 }
 
-pub(crate) fn status<T: std::fmt::Debug>(result: Result<T, protocol::Error>) -> u16 {
+/// The status of an answer; 200 if it was no error.
+pub(crate) fn status_code<T: std::fmt::Debug>(result: Result<T, protocol::Error>) -> u16 {
     match result {
         Ok(_) => 200,
         Err(error) => error.status().unwrap_or_else(|| panic!("no status: {error}")).as_u16(),
     }
 }
 
-/// Waits for a condition; 20 s are for a machine that is very busy.
-pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut check: impl FnMut() -> F) {
+/// Waits for a condition, at most 20 s, which is enough on a very busy machine.
+pub(crate) async fn wait_until<F: Future<Output = bool>>(what: &str, mut check: impl FnMut() -> F) {
     let begun = Instant::now();
     while !check().await {
         assert!(begun.elapsed() < Duration::from_secs(20), "never: {what}");
@@ -223,7 +231,7 @@ pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut check: impl 
     }
 }
 
-// ---- what objects say ----
+// ---- plans and commits ----
 
 pub(crate) fn channel(ns: &str, name: &str, uid: u128) -> Plan {
     let webhook = WebhookPlan::post("http://receiver.example/hook", None, WebhookFormat::Json);
@@ -301,14 +309,15 @@ fn plan(ns: &str, name: &str, uid: u128, body: PlanBody) -> Plan {
     }
 }
 
-pub(crate) fn ends() -> PositionsRequest {
+/// A request for the positions of topic `payments`, whose one partition is empty.
+pub(crate) fn topic_ends() -> PositionsRequest {
     let topic =
         TopicEnds { topic: "payments".to_owned(), topic_id: "topic-id".to_owned(), partitions: vec![(0, 0)] };
     PositionsRequest { topics: vec![topic] }
 }
 
 /// A commit of one record that the rule matched, at this offset.
-pub(crate) fn matched(rule: &Plan, revision: Digest, offset: i64) -> Commit {
+pub(crate) fn commit_of_one(rule: &Plan, revision: Digest, offset: i64) -> Commit {
     let PlanBody::AlertRule(body) = &rule.body else { panic!("a rule") };
     let at = RecordRef { time: THEN, topic: "payments".to_owned(), partition: 0, offset };
     let sample = Sample { at, value: serde_json::json!({ "message": "boom" }) };
@@ -357,7 +366,7 @@ fn capture_logs() {
     });
 }
 
-/// All that was logged by this process, at every level; but for the tests' own HTTP client.
+/// Everything that this process has logged, at every level, except what the tests' HTTP client logs below `info`.
 pub(crate) fn logs() -> String {
     String::from_utf8_lossy(&lock(&LOGS)).into_owned()
 }

@@ -78,14 +78,18 @@ pub(crate) struct Store {
 }
 
 impl Store {
+    /// A file, whatever else tests run on.
+    pub(crate) fn sqlite() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let database = Database::Sqlite(dir.path().join("ledger.db"));
+        Self { dir, database }
+    }
+
     #[allow(clippy::disallowed_methods, reason = "tests that run at once need databases of different names")]
     pub(crate) async fn new() -> Self {
         static MADE: AtomicU32 = AtomicU32::new(0);
+        let Ok(server) = std::env::var(POSTGRES) else { return Self::sqlite() };
         let dir = tempfile::tempdir().unwrap();
-        let Ok(server) = std::env::var(POSTGRES) else {
-            let database = Database::Sqlite(dir.path().join("ledger.db"));
-            return Self { dir, database };
-        };
         let name = format!("test_{}_{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
         let mut conn = PgConnection::connect(&server).await.unwrap();
         let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
@@ -101,6 +105,7 @@ pub(crate) async fn raw(database: &Database) -> AnyConnection {
     let url = match database {
         Database::Sqlite(path) => format!("sqlite://{}?mode=rwc", path.display()),
         Database::Postgres(url) => url.clone(),
+        Database::PostgresUrlFile(_) => unreachable!("tests have URLs"),
     };
     AnyConnection::connect(&url).await.unwrap()
 }
@@ -117,7 +122,10 @@ impl Bed {
     }
 
     pub(crate) async fn with(set: impl FnOnce(&mut Options)) -> Self {
-        let store = Store::new().await;
+        Self::on(Store::new().await, set).await
+    }
+
+    pub(crate) async fn on(store: Store, set: impl FnOnce(&mut Options)) -> Self {
         let mut options = Options::new(Uuid::from_u128(42));
         set(&mut options);
         let ledger = Ledger::open(store.database.clone(), options.clone(), Arc::new(Plain)).await.unwrap();
@@ -126,6 +134,13 @@ impl Bed {
 
     pub(crate) fn database(&self) -> Database {
         self.store.database.clone()
+    }
+
+    /// A hub of its own over the same database, which must be PostgreSQL's.
+    pub(crate) async fn another(&self) -> Self {
+        let store = Store { dir: tempfile::tempdir().unwrap(), database: self.database() };
+        let ledger = Ledger::open(self.database(), self.options.clone(), Arc::new(Plain)).await.unwrap();
+        Self { store, ledger, options: self.options.clone() }
     }
 
     pub(crate) async fn reopen(self) -> Self {

@@ -1,14 +1,15 @@
-//! Addresses that no channel may lead a worker to: refused when they are written down, or else the status says why.
+//! Addresses to which no channel may lead a worker: admission refuses them, or, if only the worker can see the address, the status says
+//! why nothing was sent.
 
 use e2e::sink::Behaviour;
 use e2e::tenant::Tenant;
 use serde_json::json;
 
-use super::{channel, refused};
+use super::{assert_refused, channel};
 use crate::golden;
 use crate::support::{annotate, any_rule, field};
 
-/// The worker's own port of health and metrics: somebody listens there, so a guard that fails is seen.
+/// The worker's own port for health and metrics. It answers there, so a failure of the guard shows.
 const OWN: &str = "127.0.0.1:9090";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -24,7 +25,7 @@ async fn a_channel_to_loopback_or_cloud_metadata_is_refused_and_says_why() {
     let mail = "type: Email\nemail: {host: 127.0.0.1, port: 9090, tls: None, from: b@example.com, to: [a@example.com]}";
     let broker = "type: Kafka\nkafka: {bootstrapServers: [\"127.0.0.1:9090\"], topic: out}";
     let (loopback, metadata) = (tenant.url("to-loopback"), tenant.url("to-metadata"));
-    // What is seen from the manifest alone does not come in.
+    // Admission refuses an address that the manifest names.
     for (name, manifest, says) in [
         ("metadata", hook("metadata", "http://169.254.169.254/latest/meta-data"), "169.254.169.254"),
         ("loopback", hook("loopback", &format!("http://{OWN}/metrics")), "127.0.0.1"),
@@ -42,9 +43,9 @@ async fn a_channel_to_loopback_or_cloud_metadata_is_refused_and_says_why() {
         ),
     ] {
         let says = ["ForbiddenAddress", says];
-        refused(&tenant, &format!("address-{name}"), &manifest, &says).await;
+        assert_refused(&tenant, &format!("address-{name}"), &manifest, &says).await;
     }
-    // What is seen only by who connects is refused there.
+    // An address that shows only in a redirect is refused by the worker.
     let cases = [
         ("redirect", hook("redirect", &loopback), "redirect: address 127.0.0.1"),
         ("redirect-metadata", hook("redirect-metadata", &metadata), "redirect: address 169.254.169.254"),
@@ -62,6 +63,6 @@ async fn a_channel_to_loopback_or_cloud_metadata_is_refused_and_says_why() {
         let error = object["status"]["lastError"].as_str().unwrap_or_default();
         assert!(error.contains("is not allowed") && error.contains(says), "{name}: {error:?}");
     }
-    golden::shown(&tenant, &[("address-redirect", "nch/redirect")]).await;
+    golden::assert_shown(&tenant, &[("address-redirect", "nch/redirect")]).await;
     tenant.leave().await;
 }

@@ -1,5 +1,5 @@
-//! What the schema can't judge: expressions and templates that don't compile. Stalled, with reason and place; the objects
-//! beside it go on, and so does what the object said before.
+//! Expressions and templates that don't compile, which the schema can't see. The object is Stalled, with reason and place. Other objects
+//! go on, and so does the last version of this object that compiled.
 
 use e2e::cluster::condition;
 use e2e::kafka::{create_topic, produce, producer};
@@ -10,8 +10,8 @@ use super::channel;
 use crate::golden;
 use crate::support::{annotate, any_rule, body, rule, webhook};
 
-/// The message of `Stalled` holds these words.
-async fn stalled(tenant: &Tenant, what: &str, reason: &str, says: &[&str]) {
+/// Waits until the object is Stalled for this reason, and checks that the message contains all of `says`.
+async fn assert_stalled(tenant: &Tenant, what: &str, reason: &str, says: &[&str]) {
     let object = tenant.condition(what, "Stalled", "True", reason, 30).await;
     let (_, _, message) = condition(&object, "Stalled").expect("it is there");
     for words in says {
@@ -40,12 +40,13 @@ async fn an_expression_or_template_that_does_not_compile_is_stalled_with_its_pla
         ),
     );
     tenant.apply(&(webhook(&tenant, "hook", "{}") + &broken + &rules.join(""))).await;
-    stalled(&tenant, "alr/cut-off", "InvalidMatch", &["match:", "line 1, column"]).await;
-    stalled(&tenant, "alr/unknown-name", "InvalidMatch", &["line 1, column 1", "event", "record"]).await;
-    stalled(&tenant, "alr/path", "InvalidGroupBy", &["groupBy.key"]).await;
-    stalled(&tenant, "alr/title", "InvalidTemplate", &["title:", "line 1"]).await;
-    stalled(&tenant, "alr/summary", "InvalidTemplate", &["summary:", "line 2"]).await;
-    stalled(&tenant, "nch/broken", "InvalidTemplate", &["template.title:", "shout"]).await;
+    assert_stalled(&tenant, "alr/cut-off", "InvalidMatch", &["match:", "line 1, column"]).await;
+    assert_stalled(&tenant, "alr/unknown-name", "InvalidMatch", &["line 1, column 1", "event", "record"])
+        .await;
+    assert_stalled(&tenant, "alr/path", "InvalidGroupBy", &["groupBy.key"]).await;
+    assert_stalled(&tenant, "alr/title", "InvalidTemplate", &["title:", "line 1"]).await;
+    assert_stalled(&tenant, "alr/summary", "InvalidTemplate", &["summary:", "line 2"]).await;
+    assert_stalled(&tenant, "nch/broken", "InvalidTemplate", &["template.title:", "shout"]).await;
     let files = [
         ("compile-cut-off", "alr/cut-off"),
         ("compile-unknown-name", "alr/unknown-name"),
@@ -54,7 +55,7 @@ async fn an_expression_or_template_that_does_not_compile_is_stalled_with_its_pla
         ("compile-summary", "alr/summary"),
         ("compile-channel", "nch/broken"),
     ];
-    golden::shown(&tenant, &files).await;
+    golden::assert_shown(&tenant, &files).await;
     // The channel beside it goes on.
     tenant.ready("nch/hook").await;
     annotate(&tenant, "nch/hook", "belfry.dev/send-test=one").await;
@@ -63,7 +64,7 @@ async fn an_expression_or_template_that_does_not_compile_is_stalled_with_its_pla
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_edit_that_does_not_compile_is_stalled_and_what_was_said_before_goes_on() {
+async fn an_edit_that_does_not_compile_is_stalled_and_the_version_before_goes_on() {
     let tenant = Tenant::unchecked("t-bad-edit").await;
     let topic = tenant.topic("logs");
     create_topic(&tenant.cluster.kafka, &topic, 1).await;
@@ -71,13 +72,13 @@ async fn an_edit_that_does_not_compile_is_stalled_and_what_was_said_before_goes_
     tenant.apply(&(webhook(&tenant, "hook", "{}") + &good)).await;
     tenant.ready("alr/event").await;
     tenant.apply(&good.replace("record.kind == \"event\"", "record.kind = \"event\"")).await;
-    stalled(&tenant, "alr/event", "InvalidMatch", &["line 1, column"]).await;
+    assert_stalled(&tenant, "alr/event", "InvalidMatch", &["line 1, column"]).await;
     let producer = producer(&tenant.cluster.kafka);
     let record = json!({"kind": "event", "key": "x"}).to_string();
     produce(&producer, &topic, None, Some(record.as_bytes()), None).await;
     let received = tenant.arrived("hook", 1, 30).await;
     assert_eq!(body(&received[0])["data"]["title"], "event x 1", "{}", received[0].body);
     crate::support::field(&tenant, "alr/event", "/status/matched", json!(1)).await;
-    golden::shown(&tenant, &[("compile-edit", "alr/event")]).await;
+    golden::assert_shown(&tenant, &[("compile-edit", "alr/event")]).await;
     tenant.leave().await;
 }

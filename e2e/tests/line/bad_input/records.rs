@@ -1,5 +1,5 @@
-//! Records that can't be read, or are not what a rule takes them for: each goes where docs/semantics.md (R9, R11, R12) says,
-//! and the consumer goes on.
+//! Records that can't be decoded, or that don't have what a rule expects: each goes where docs/semantics.md (R9, R11, R12) says, and the
+//! consumer goes on.
 
 use e2e::kafka::{create_topic, delete_topic, produce, producer, read_all};
 use e2e::tenant::Tenant;
@@ -22,7 +22,7 @@ async fn what_a_rule_can_not_count_is_counted_by_its_reason_and_the_consumer_goe
     let tenant = Tenant::new("t-bad-records").await;
     let (kafka, topic) = (tenant.cluster.kafka.clone(), tenant.topic("payments"));
     create_topic(&kafka, &topic, 1).await;
-    // An earlier run's letters are not this one's.
+    // Removes the dead letters of an earlier run.
     delete_topic(&kafka, &format!("{topic}.DLT")).await;
     let manifest = rule("large", &topic, "hook", "record.amount > 100", "{type: Any}", "");
     tenant.apply(&(webhook(&tenant, "hook", "{}") + &manifest)).await;
@@ -31,7 +31,7 @@ async fn what_a_rule_can_not_count_is_counted_by_its_reason_and_the_consumer_goe
     large.extend_from_slice(br#""}"#);
     let junk = huge("not json ");
     let producer = producer(&kafka);
-    // Most records are fine: that some are not is no news.
+    // Most records are fine, so the share of unmatched ones stays below what `Unmatched` reports.
     for _ in 0..12 {
         produce(&producer, &topic, Some("k"), Some(br#"{"amount": 1, "key": "fine"}"#), None).await;
     }
@@ -58,13 +58,13 @@ async fn what_a_rule_can_not_count_is_counted_by_its_reason_and_the_consumer_goe
     assert!(received[1].body.contains("large after 1"), "{}", received[1].body);
     field(&tenant, "alr/large", "/status/matched", json!(2)).await;
     field(&tenant, "alr/large", "/status/deadLettered", json!(3)).await;
-    golden::shown(&tenant, &[("records", "alr/large")]).await;
+    golden::assert_shown(&tenant, &[("records", "alr/large")]).await;
 
     let dead = read_all(&kafka, &format!("{topic}.DLT"));
-    let letters: Vec<String> = dead
+    let described: Vec<String> = dead
         .iter()
-        .map(|letter| {
-            let headers: Vec<String> = letter
+        .map(|record| {
+            let headers: Vec<String> = record
                 .headers()
                 .expect("headers")
                 .iter()
@@ -73,10 +73,10 @@ async fn what_a_rule_can_not_count_is_counted_by_its_reason_and_the_consumer_goe
                     format!("{}: {}", header.key, String::from_utf8_lossy(header.value.unwrap_or_default()))
                 })
                 .collect();
-            format!("{} bytes\n  {}\n", letter.payload().map_or(0, <[u8]>::len), headers.join("\n  "))
+            format!("{} bytes\n  {}\n", record.payload().map_or(0, <[u8]>::len), headers.join("\n  "))
         })
         .collect();
-    golden::same("records-dead-letters", &letters.join("\n"));
+    golden::assert_same("records-dead-letters", &described.join("\n"));
     assert_eq!(dead[2].payload(), Some(junk.as_slice()), "ten million bytes, whole");
     tenant.leave().await;
 }

@@ -1,4 +1,4 @@
-//! References to what isn't there: a condition names it, and it heals by itself when it appears.
+//! References to missing objects: a status condition names what is missing, and the object heals by itself when that appears.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ async fn a_missing_channel_is_named_by_the_rule_and_the_schedule_that_name_it_un
         assert!(message.contains("slakc"), "{message}");
         assert!(condition(&object, "Stalled").is_none(), "it heals by itself: {}", object["status"]);
     }
-    // The rule reads already: what it finds waits for the channel.
+    // The rule's consumer reads already. Its notifications wait for the channel.
     eventually("the consumer is there", Duration::from_mins(1), async || {
         let rule = tenant.get("alr/event").await.ok_or("not there")?;
         if rule["status"]["partitions"] == 1 { Ok(()) } else { Err(rule["status"].to_string()) }
@@ -35,7 +35,7 @@ async fn a_missing_channel_is_named_by_the_rule_and_the_schedule_that_name_it_un
     .await;
     let files =
         [("reference-channel-of-a-rule", "alr/event"), ("reference-channel-of-a-schedule", "sch/standup")];
-    golden::shown(&tenant, &files).await;
+    golden::assert_shown(&tenant, &files).await;
     tenant.apply(&webhook(&tenant, "slakc", "{}")).await;
     for what in ["alr/event", "sch/standup"] {
         tenant.ready(what).await;
@@ -74,7 +74,7 @@ async fn a_missing_secret_key_or_certificate_is_named_until_it_appears() {
         ("reference-secret-value", "nch/bad-key"),
         ("reference-config-map", "nch/authority"),
     ];
-    golden::shown(&tenant, &files).await;
+    golden::assert_shown(&tenant, &files).await;
     let mended = "apiVersion: v1\nkind: Secret\nmetadata: {name: notify, namespace: $NS}\nstringData: {signing: whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw, slack-url: \"http://sink.$NS.svc:8080/slack\"}\n---\n";
     tenant.apply(mended).await;
     // The kubelet looks at optional Secrets about once a minute.

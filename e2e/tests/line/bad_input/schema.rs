@@ -1,8 +1,8 @@
-//! What the schema can't accept: refused by `kubectl apply`, and the message says what is allowed.
+//! Manifests that break the schema: `kubectl apply` refuses them, and the message says what is allowed.
 
 use e2e::tenant::Tenant;
 
-use super::{channel, object, refused};
+use super::{assert_refused, channel, object};
 use crate::support::rule;
 
 const HOOK: &str = "type: Webhook\nwebhook: {url: \"https://receiver.example.com/belfry\"}\n";
@@ -68,7 +68,7 @@ async fn a_channel_that_the_schema_can_not_accept_is_refused_and_told_what_is_al
             &["everybody on the way reads the password", "allowCleartextLogin"],
         ),
     ] {
-        refused(&tenant, file, &manifest, says).await;
+        assert_refused(&tenant, file, &manifest, says).await;
     }
     tenant.leave().await;
 }
@@ -145,7 +145,7 @@ async fn a_rule_or_schedule_that_the_schema_can_not_accept_is_refused_and_told_w
             &["must be whole minutes from -720h to 720h"],
         ),
     ] {
-        refused(&tenant, file, &manifest, says).await;
+        assert_refused(&tenant, file, &manifest, says).await;
     }
     tenant.leave().await;
 }

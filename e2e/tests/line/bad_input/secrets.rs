@@ -1,4 +1,4 @@
-//! Secrets that the receiver does not take: its owner sees which, and nobody sees the value.
+//! Secrets that the receiver refuses: the owner sees which secret it is, and nobody sees its value.
 
 use e2e::sink::Behaviour;
 use e2e::tenant::Tenant;
@@ -44,6 +44,6 @@ delivery: {retry: {maxAttempts: 2, initialDelay: 1s, maxDelay: 1s}}",
         let shown = tenant.cluster.kubectl(&["-n", &tenant.ns, "describe", what]).await;
         assert!(CANARIES.iter().all(|canary| !shown.contains(canary)), "{what} shows a secret");
     }
-    golden::shown(&tenant, &[("secret-slack", "nch/slack"), ("secret-mail", "nch/mail")]).await;
+    golden::assert_shown(&tenant, &[("secret-slack", "nch/slack"), ("secret-mail", "nch/mail")]).await;
     tenant.leave().await;
 }

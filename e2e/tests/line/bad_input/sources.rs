@@ -1,5 +1,5 @@
-//! A topic that isn't there yet, a broker that can't be reached: a condition within 30 s, and the rule starts by itself
-//! within 30 s of their appearing.
+//! Topics that don't exist yet and brokers that can't be reached: a status condition says so within 30 s, and the rule starts by itself
+//! within 30 s after they appear.
 
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use super::channel;
 use crate::golden;
 use crate::support::{annotate, any_rule, field, webhook};
 
+/// How long a status condition, and the start of a rule, may take.
 const SOON: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -20,7 +21,7 @@ async fn a_topic_that_does_not_exist_yet_is_named_and_read_when_it_does() {
     delete_topic(&tenant.cluster.kafka, &topic).await;
     tenant.apply(&(webhook(&tenant, "hook", "{}") + &any_rule("event", &topic, "hook"))).await;
     tenant.condition("alr/event", "Ready", "False", "TopicNotFound", SOON.as_secs()).await;
-    golden::shown(&tenant, &[("source-topic", "alr/event")]).await;
+    golden::assert_shown(&tenant, &[("source-topic", "alr/event")]).await;
     create_topic(&tenant.cluster.kafka, &topic, 2).await;
     let start = Instant::now();
     tenant.ready("alr/event").await;
@@ -36,7 +37,7 @@ async fn a_broker_that_can_not_be_reached_is_named_and_read_when_it_can() {
     let tenant = Tenant::new("t-bad-broker").await;
     let topic = tenant.topic("logs");
     create_topic(&tenant.cluster.kafka, &topic, 1).await;
-    // Two ways to be out of reach: no such name, and nobody who listens.
+    // A broker can be out of reach in two ways: its name is unknown, or nobody listens at its port.
     let unknown = any_rule("unknown", &topic, "hook").replace("$KAFKA", "later.$NS.svc:9092");
     let silent = any_rule("silent", &topic, "hook").replace("$KAFKA", "kafka.$NS.svc:9");
     tenant.apply(&(webhook(&tenant, "hook", "{}") + &unknown + &silent)).await;
@@ -44,7 +45,7 @@ async fn a_broker_that_can_not_be_reached_is_named_and_read_when_it_can() {
         tenant.condition(what, "Ready", "False", "BrokerUnreachable", SOON.as_secs()).await;
     }
     let files = [("source-broker-unknown", "alr/unknown"), ("source-broker-silent", "alr/silent")];
-    golden::shown(&tenant, &files).await;
+    golden::assert_shown(&tenant, &files).await;
     let service = json!({
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": "later", "namespace": tenant.ns},
         "spec": {"ports": [{"port": 9092}]},
@@ -85,6 +86,6 @@ async fn a_channel_to_a_topic_or_broker_that_is_not_there_says_so() {
         field(&tenant, what, "/status/deliveries/dead", json!(1)).await;
     }
     let files = [("source-channel-topic", "nch/topic"), ("source-channel-broker", "nch/broker")];
-    golden::shown(&tenant, &files).await;
+    golden::assert_shown(&tenant, &files).await;
     tenant.leave().await;
 }

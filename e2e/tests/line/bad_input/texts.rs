@@ -1,4 +1,4 @@
-//! Texts that can't be rendered, or are too long: a visible text that names the fault, and the message is sent.
+//! Texts that can't be rendered or are too long: the message is sent all the same, with a text that names the fault.
 
 use e2e::kafka::{create_topic, produce, producer};
 use e2e::tenant::Tenant;
@@ -8,8 +8,8 @@ use super::channel;
 use crate::golden;
 use crate::support::{body, rule, webhook};
 
-/// A run of the same character is told by its length, so that a reader sees where it ends.
-fn short(text: &str) -> String {
+/// Replaces each run of more than 20 equal characters by its length, so that a reader of the golden file sees where the text was cut.
+fn shorten_runs(text: &str) -> String {
     let chars: Vec<char> = text.chars().collect();
     let runs = chars.chunk_by(|one, next| one == next).map(|run| match run.len() {
         0..=20 => run.iter().collect(),
@@ -19,7 +19,7 @@ fn short(text: &str) -> String {
 }
 
 fn text(value: &Value) -> String {
-    short(value.as_str().unwrap_or_else(|| panic!("a text: {value}")))
+    shorten_runs(value.as_str().unwrap_or_else(|| panic!("a text: {value}")))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -79,7 +79,7 @@ async fn a_text_that_fails_or_is_too_long_is_replaced_by_one_that_names_the_faul
     }
     for name in ["missing", "long", "own"] {
         let data = body(&tenant.arrived(name, 1, 60).await[0])["data"].clone();
-        golden::same(
+        golden::assert_same(
             &format!("text-{name}-received"),
             &format!("title: {}\n\n{}", text(&data["title"]), text(&data["body"])),
         );
@@ -89,9 +89,9 @@ async fn a_text_that_fails_or_is_too_long_is_replaced_by_one_that_names_the_faul
         .as_array()
         .expect("blocks")
         .iter()
-        .filter_map(|block| Some(short(block.pointer("/text/text")?.as_str()?)))
+        .filter_map(|block| Some(shorten_runs(block.pointer("/text/text")?.as_str()?)))
         .collect();
-    golden::same(
+    golden::assert_same(
         "text-slack-received",
         &format!("text: {}\n\nblocks:\n{}", text(&posted["text"]), blocks.join("\n\n")),
     );
@@ -101,6 +101,6 @@ async fn a_text_that_fails_or_is_too_long_is_replaced_by_one_that_names_the_faul
         ("text-channel-own", "nch/own"),
         ("text-channel-slack", "nch/slack"),
     ];
-    golden::shown(&tenant, &files).await;
+    golden::assert_shown(&tenant, &files).await;
     tenant.leave().await;
 }

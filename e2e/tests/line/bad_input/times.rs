@@ -1,4 +1,4 @@
-//! Recurrences that can't be: Stalled, in words.
+//! Recurrences that are wrong or never happen: the Schedule is Stalled, and the message says why.
 
 use e2e::cluster::condition;
 use e2e::tenant::Tenant;
@@ -7,7 +7,7 @@ use super::object;
 use crate::golden;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_recurrence_that_can_not_be_is_stalled_in_words() {
+async fn a_recurrence_that_is_wrong_is_stalled_and_the_message_says_why() {
     let tenant = Tenant::unchecked("t-bad-times").await;
     let schedule = |name: &str, zone: &str, recurrence: &str| {
         object(
@@ -47,7 +47,7 @@ async fn a_recurrence_that_can_not_be_is_stalled_in_words() {
         ("times-part", "sch/part"),
         ("times-date", "sch/date"),
     ];
-    golden::shown(&tenant, &files).await;
+    golden::assert_shown(&tenant, &files).await;
     tenant.ready("sch/fine").await;
     tenant.leave().await;
 }

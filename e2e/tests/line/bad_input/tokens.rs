@@ -1,4 +1,5 @@
-//! Tokens of another namespace, expired ones and junk: 401 or 403, logged without the token.
+//! Tokens that the hub must refuse, such as expired ones, junk, and those of another namespace: it answers 401 or 403 and logs the refusal
+//! without the token.
 
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ async fn worker_token(tenant: &Tenant, more: &[&str]) -> String {
     tenant.cluster.kubectl(&args).await.trim().to_owned()
 }
 
-/// The same token with other claims; its signature does not fit any more.
+/// The token with changed claims, so that its signature is wrong.
 fn forged(token: &str, change: impl Fn(&mut Value)) -> String {
     let parts: Vec<&str> = token.split('.').collect();
     let claims = URL_SAFE_NO_PAD.decode(parts[1]).expect("base64");
@@ -26,7 +27,8 @@ fn forged(token: &str, change: impl Fn(&mut Value)) -> String {
     format!("{}.{}.{}", parts[0], URL_SAFE_NO_PAD.encode(claims.to_string()), parts[2])
 }
 
-/// The same claims as of an hour ago, signed by the cluster's own key, where the test bed lets us have it.
+/// The token with times 10,000 s earlier, so that it has expired. On the test bed it is signed with the cluster's own key; elsewhere its
+/// signature is wrong as well.
 async fn expired(tenant: &Tenant, token: &str) -> String {
     let past = forged(token, |claims| {
         for name in ["exp", "iat", "nbf"] {
@@ -44,7 +46,7 @@ async fn expired(tenant: &Tenant, token: &str) -> String {
     format!("{signed}.{signature}")
 }
 
-/// What the hub answers, as status and body.
+/// Status and body of the hub's answer.
 async fn answer(client: &reqwest::Client, url: &str, token: Option<&str>) -> (u16, String) {
     let mut request = client.get(url).header("belfry-protocol", "1.0");
     if let Some(token) = token {
@@ -55,7 +57,7 @@ async fn answer(client: &reqwest::Client, url: &str, token: Option<&str>) -> (u1
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_is_not_for_this_is_refused_and_logged_without_the_token() {
+async fn a_token_that_is_not_valid_here_is_refused_and_logged_without_the_token() {
     let tenant = Tenant::new("t-bad-tokens").await;
     let other = Tenant::new("t-bad-tokens-2").await;
     for tenant in [&tenant, &other] {
@@ -94,7 +96,7 @@ async fn a_token_that_is_not_for_this_is_refused_and_logged_without_the_token() 
         assert_eq!(seen, status, "{what}: {body}");
         told.push(format!("{what}\n  {seen} {body}"));
     }
-    golden::same("tokens-answers", &told.join("\n"));
+    golden::assert_same("tokens-answers", &told.join("\n"));
 
     let tokens = [&worker, &foreign, &no_audience, &revoked, &expired, &forged];
     let lines = eventually("the refusals are logged", Duration::from_secs(20), async || {
@@ -132,7 +134,7 @@ async fn a_token_that_is_not_for_this_is_refused_and_logged_without_the_token() 
         }
     })
     .await;
-    golden::same("tokens-log", &lines[lines.len() - 8..].join("\n"));
+    golden::assert_same("tokens-log", &lines[lines.len() - 8..].join("\n"));
     tenant.leave().await;
     other.leave().await;
 }

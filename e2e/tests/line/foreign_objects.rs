@@ -1,4 +1,4 @@
-//! Others' objects with our names or labels: left alone, and told of.
+//! Other people's objects that have names or labels of ours: Belfry leaves them alone, and a status says that a name is taken.
 
 use std::time::Duration;
 
@@ -23,8 +23,8 @@ fn deployment(name: &str, labels: &Value) -> String {
     format!("{object}\n---\n")
 }
 
-/// What is somebody's of an object: who it is, and all that they wrote.
-async fn kept(tenant: &Tenant, what: &str) -> Value {
+/// The fields of an object that Belfry must not change: its uid and everything that its author wrote.
+async fn authored_fields(tenant: &Tenant, what: &str) -> Value {
     let object = tenant.get(what).await.unwrap_or_else(|| panic!("{what} is gone"));
     let meta = &object["metadata"];
     json!([
@@ -36,7 +36,8 @@ async fn kept(tenant: &Tenant, what: &str) -> Value {
     ])
 }
 
-async fn taken(tenant: &Tenant, name: &str) {
+/// Waits until the channel's status says that this object's name is taken.
+async fn await_name_taken(tenant: &Tenant, name: &str) {
     eventually(&format!("the channel says that {name} is taken"), Duration::from_mins(1), async || {
         let object = tenant.get("nch/hook").await.ok_or("not there")?;
         match condition(&object, "Ready") {
@@ -48,7 +49,7 @@ async fn taken(tenant: &Tenant, name: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn somebodys_objects_of_our_names_and_labels_are_left_alone_and_told_of() {
+async fn other_peoples_objects_with_our_names_or_labels_are_left_alone_and_reported() {
     let tenant = Tenant::new("t-names").await;
     let ours = json!({"app.kubernetes.io/managed-by": "belfry", "app.kubernetes.io/component": "send"});
     let account =
@@ -59,24 +60,24 @@ async fn somebodys_objects_of_our_names_and_labels_are_left_alone_and_told_of() 
     let names = ["serviceaccount/belfry-worker", "deployment/belfry-retry", "deployment/labelled"];
     let mut before = Vec::new();
     for name in names {
-        before.push(kept(&tenant, name).await);
+        before.push(authored_fields(&tenant, name).await);
     }
     tenant.apply(&webhook(&tenant, "hook", "{}")).await;
-    taken(&tenant, "ServiceAccount belfry-worker").await;
+    await_name_taken(&tenant, "ServiceAccount belfry-worker").await;
     assert!(
         tenant.get("deployment/belfry-send").await.is_none(),
         "no pod runs under an account that isn't ours"
     );
     for (name, before) in names.iter().zip(&before) {
-        assert_eq!(&kept(&tenant, name).await, before, "{name}");
+        assert_eq!(&authored_fields(&tenant, name).await, before, "{name}");
     }
     let delete = |what: &'static str| {
         let (cluster, ns) = (tenant.cluster.clone(), tenant.ns.clone());
         async move { cluster.kubectl(&["-n", &ns, "delete", what]).await }
     };
     delete("serviceaccount/belfry-worker").await;
-    taken(&tenant, "Deployment belfry-retry").await;
-    assert_eq!(kept(&tenant, "deployment/belfry-retry").await, before[1]);
+    await_name_taken(&tenant, "Deployment belfry-retry").await;
+    assert_eq!(authored_fields(&tenant, "deployment/belfry-retry").await, before[1]);
     delete("deployment/belfry-retry").await;
     tenant.ready("nch/hook").await;
 
@@ -88,6 +89,6 @@ async fn somebodys_objects_of_our_names_and_labels_are_left_alone_and_told_of() 
         }
     })
     .await;
-    assert_eq!(kept(&tenant, "deployment/labelled").await, before[2], "labels make nothing ours");
+    assert_eq!(authored_fields(&tenant, "deployment/labelled").await, before[2], "labels make nothing ours");
     tenant.leave().await;
 }

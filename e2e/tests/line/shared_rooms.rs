@@ -1,4 +1,4 @@
-//! Rooms that one namespace lends to others: grants, capacity, and who keeps the slot when many come at once.
+//! Rooms that a namespace shares with others: who may book them, capacity, and who keeps the slot when many book at once.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ fn hall(spec: &str) -> String {
     )
 }
 
-/// A weekly Schedule in the hall of another namespace.
+/// A weekly Schedule that books the hall of another namespace.
 fn guest(name: &str, namespace: &str, owner: &Tenant, start: &str) -> String {
     format!(
         "apiVersion: belfry.dev/v1alpha1
@@ -35,14 +35,14 @@ spec:
 
 const START: &str = "2027-01-04T10:00:00";
 
-/// Webhook and controllers hear of a grant through watches: until then a guest is refused.
-async fn let_in(tenant: &Tenant, manifest: &str) {
+/// Applies a manifest until it is accepted. Webhook and controllers learn of `sharedWith` through watches; until then they refuse a guest.
+async fn apply_until_accepted(tenant: &Tenant, manifest: &str) {
     eventually("it is let in", Duration::from_secs(20), async || tenant.try_apply(manifest).await.map(drop))
         .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_room_is_booked_only_by_whom_its_owner_lets_and_the_other_is_not_named() {
+async fn a_room_is_booked_only_by_namespaces_that_its_owner_lets_in_and_who_has_it_is_not_named() {
     let owner = Tenant::new("t-lends").await;
     let (one, other) = (Tenant::new("t-guest-a").await, Tenant::new("t-guest-b").await);
     let secret = guest("takeover", &one.ns, &owner, START);
@@ -50,7 +50,7 @@ async fn a_room_is_booked_only_by_whom_its_owner_lets_and_the_other_is_not_named
     assert!(absent.contains("RefNotPermitted"), "{absent}");
     owner.apply(&hall("{sharedWith: [t-guest-b]}")).await;
     let second = guest("second", &other.ns, &owner, "2027-01-04T10:10:00");
-    let_in(&other, &second).await;
+    apply_until_accepted(&other, &second).await;
     other.ready("sch/second").await;
     owner
         .cluster
@@ -72,7 +72,7 @@ async fn a_room_is_booked_only_by_whom_its_owner_lets_and_the_other_is_not_named
 
     other.cluster.kubectl(&["-n", &other.ns, "delete", "sch", "second"]).await;
     owner.apply(&hall("{sharedWith: [t-guest-a, t-guest-b]}")).await;
-    let_in(&one, &secret).await;
+    apply_until_accepted(&one, &secret).await;
     one.ready("sch/takeover").await;
     let refusal = eventually("it is refused", Duration::from_secs(20), async || {
         let applied = other.try_apply(&second).await;
@@ -85,9 +85,9 @@ async fn a_room_is_booked_only_by_whom_its_owner_lets_and_the_other_is_not_named
     assert!(refusal.contains("a schedule of another namespace has t-lends/hall"), "{refusal}");
     assert!(!refusal.contains("takeover"), "{refusal}");
 
-    // A larger hall has room for both; a smaller one is what it is, and says who loses it.
+    // A larger hall has room for both. When it gets smaller, kubectl warns its owner, and the Schedule that loses its slot says so.
     owner.apply(&hall("{sharedWith: [t-guest-a, t-guest-b], capacity: 2}")).await;
-    let_in(&other, &second).await;
+    apply_until_accepted(&other, &second).await;
     other.ready("sch/second").await;
     let smaller = hall("{sharedWith: [t-guest-a, t-guest-b]}").replace("$NS", &owner.ns);
     let said = run_command("sh", &["-c", "kubectl apply -f - 2>&1"], &smaller).await.expect("it is stored");
@@ -98,7 +98,7 @@ async fn a_room_is_booked_only_by_whom_its_owner_lets_and_the_other_is_not_named
     let events = other.cluster.kubectl(&["-n", &other.ns, "get", "events", "-o", "json"]).await;
     assert!(!events.contains("takeover"), "{events}");
 
-    // A grant that is withdrawn frees the hall for others, and counts again when it is back.
+    // When a namespace is taken out of `sharedWith`, the hall is free for others. When it is put back, its Schedule has its slot again.
     owner.apply(&hall("{sharedWith: [t-guest-b]}")).await;
     one.condition("sch/takeover", "Ready", "False", "RefNotPermitted", 30).await;
     other.ready("sch/second").await;
@@ -112,7 +112,7 @@ async fn a_room_is_booked_only_by_whom_its_owner_lets_and_the_other_is_not_named
     }
 }
 
-/// How many Schedules of some namespaces are Ready, and how many give way.
+/// The Schedules of these namespaces that are Ready, as `namespace/name`, and how many others are `Conflicting`. An error if one is neither.
 async fn standing(spaces: &[Tenant]) -> Result<(Vec<String>, usize), String> {
     let (mut ready, mut giving_way) = (Vec::new(), 0);
     for tenant in spaces {
@@ -136,7 +136,7 @@ async fn standing(spaces: &[Tenant]) -> Result<(Vec<String>, usize), String> {
     Ok((ready, giving_way))
 }
 
-/// Waits until as many hold a slot as there is room for, and all others give way; who holds it.
+/// Waits until as many of the `stored` Schedules are Ready as there is room for, and all others are `Conflicting`. Returns the Ready ones.
 async fn settled(spaces: &[Tenant], room: usize, stored: usize) -> Vec<String> {
     eventually(&format!("{room} of {stored} hold the hall"), Duration::from_mins(1), async || {
         let (ready, giving_way) = standing(spaces).await?;
@@ -150,7 +150,8 @@ async fn settled(spaces: &[Tenant], room: usize, stored: usize) -> Vec<String> {
     .await
 }
 
-/// Two replicas answer the API server, each from its own caches, and the one that leads decides what stays.
+/// Many Schedules ask for the same slot at once. Two replicas answer the API server, each from its own caches, and the leader decides which
+/// of the stored ones keep the slot. When one of these is deleted, the next one gets its room.
 async fn race(name: &str, capacity: usize, spaces: [Tenant; 2], owner: Tenant) {
     const MANY: usize = 8;
     let cluster = owner.cluster.clone();
@@ -171,7 +172,7 @@ async fn race(name: &str, capacity: usize, spaces: [Tenant; 2], owner: Tenant) {
     }
     println!("{name}: {} of {MANY} were refused at admission", MANY - stored);
     let mut holders = settled(&spaces, capacity, stored).await;
-    // Each that goes makes room for the next, until none waits any more.
+    // Each deleted Schedule makes room for the next one, until no Schedule waits.
     while stored > capacity {
         let (namespace, gone) = holders[0].split_once('/').expect("namespace/name");
         cluster.kubectl(&["-n", namespace, "delete", "sch", gone]).await;
@@ -185,7 +186,7 @@ async fn race(name: &str, capacity: usize, spaces: [Tenant; 2], owner: Tenant) {
     }
 }
 
-/// Has two replicas of the operator answer. They stay: to take one away would disturb the tests beside this one.
+/// Scales the operator to two replicas. They stay, because scaling down would disturb the tests that run beside this one.
 async fn two_replicas(tenant: &Tenant) {
     let operator = async |args: &[&str]| {
         tenant.cluster.kubectl(&[&["-n", "belfry-system"], args].concat()).await;
@@ -202,10 +203,10 @@ async fn of_many_that_come_at_once_through_two_replicas_as_many_as_there_is_room
     // One slot, through both replicas' webhooks.
     owner.apply(&hall("{sharedWith: [t-two-a, t-two-b]}")).await;
     let spaces = [Tenant::new("t-two-a").await, Tenant::new("t-two-b").await];
-    let_in(&spaces[0], &guest("first", &spaces[0].ns, &owner, "2027-01-04T20:00:00")).await;
+    apply_until_accepted(&spaces[0], &guest("first", &spaces[0].ns, &owner, "2027-01-04T20:00:00")).await;
     spaces[0].cluster.kubectl(&["-n", &spaces[0].ns, "delete", "sch", "first"]).await;
     race("slot", 1, spaces, owner).await;
-    // The worst case, neither replica sees what the other lets in: the webhook is not asked at all.
+    // The worst case is that neither replica sees what the other has let in. It is made by not asking the webhook at all.
     let owner = Tenant::unchecked("t-two-c").await;
     owner.apply(&hall("{sharedWith: [\"*\"], capacity: 3}")).await;
     let spaces = [Tenant::unchecked("t-two-d").await, Tenant::unchecked("t-two-e").await];

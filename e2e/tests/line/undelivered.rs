@@ -1,4 +1,4 @@
-//! The truth, where people look: what nobody got, what can't be counted, and what was deleted.
+//! What statuses say of alerts that nobody got, of records that can't be counted, and of notifications of a deleted rule.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ fn record(key: &str) -> String {
     json!({"kind": "event", "key": key, "status": 500}).to_string()
 }
 
-/// Warnings of a reason about an object.
+/// The Kubernetes Events of type Warning about an object with this reason.
 async fn warnings(tenant: &Tenant, object: &str, reason: &str) -> Vec<Value> {
     let about = format!("regarding.name={object},reason={reason}");
     let args = ["-n", &tenant.ns, "get", "events.events.k8s.io", "--field-selector", &about, "-o", "json"];
@@ -76,7 +76,7 @@ async fn a_rule_that_compares_numbers_with_a_text_says_so_with_one_of_the_record
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_deleted_rule_told_is_not_sent_when_its_channel_appears() {
+async fn notifications_of_a_deleted_rule_are_not_sent_when_their_channel_appears() {
     let tenant = Tenant::new("t-not-sent").await;
     let topic = tenant.topic("events");
     create_topic(&tenant.cluster.kafka, &topic, 1).await;
@@ -90,11 +90,11 @@ async fn what_a_deleted_rule_told_is_not_sent_when_its_channel_appears() {
     tenant.cluster.kubectl(&["-n", &tenant.ns, "delete", "alr", "event"]).await;
     tenant.apply(&webhook(&tenant, "hook", "{}")).await;
     tenant.ready("nch/hook").await;
-    // What is sent after this was due after them.
+    // This test message is due after the notifications of the deleted rule. So when it has arrived, they would have too.
     annotate(&tenant, "nch/hook", "belfry.dev/send-test=one").await;
     let received = tenant.arrived("hook", 1, 60).await;
     assert!(received.iter().all(|one| one.body.contains("Test of channel")), "{:?}", received[0].body);
-    // They end once the hub's grace of two minutes is over.
+    // Their deliveries end as suppressed when the hub's grace of two minutes is over.
     eventually("they are suppressed", Duration::from_mins(5), async || {
         let channel = tenant.get("nch/hook").await.ok_or("not there")?;
         let suppressed = channel.pointer("/status/deliveries/suppressed").cloned();

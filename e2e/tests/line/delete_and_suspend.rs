@@ -1,4 +1,4 @@
-//! Leaving: what is deleted is gone, what is suspended rests.
+//! Deleted objects take everything with them; suspended objects stop their work.
 
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::support::{annotate, any_rule, field, webhook};
 
+/// The names of Belfry's children in the namespace.
 async fn children(tenant: &Tenant) -> Vec<String> {
     let text = tenant
         .cluster
@@ -27,7 +28,7 @@ async fn children(tenant: &Tenant) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn deleted_resources_take_their_children_with_them() {
+async fn deleted_objects_take_their_children_with_them() {
     let tenant = Tenant::new("t-leave").await;
     let topic = tenant.topic("events");
     create_topic(&tenant.cluster.kafka, &topic, 1).await;
