@@ -26,7 +26,7 @@ cluster-up: ## start real Kubernetes and Kafka on this machine, as cluster "dev"
 cluster-down: ## remove cluster "dev" without a trace
 	@e2e/testbed/testbed down dev
 
-demo: ## install everything, show Belfry on real input, leave it running
+demo: ## install everything, show Belfry on real input, leave it running; DATABASE=postgres HUBS=3 for three hubs
 	@e2e/demo.sh
 
 demo-down: ## remove everything that the demo made
@@ -35,5 +35,5 @@ demo-down: ## remove everything that the demo made
 bench: ## print the figures of docs/benchmarks.md
 	@e2e/bench.sh
 
-soak: ## the fault run, set by RECORDS, RATE, MINUTES, SEED, KILLS, REBALANCES; with ABUSE=1 the attacks of one tenant
+soak: ## the fault run, set by RECORDS, RATE, MINUTES, SEED, KILLS, REBALANCES, HUBS (3: over PostgreSQL); with ABUSE=1 the attacks of one tenant
 	@e2e/soak.sh

@@ -3,7 +3,8 @@
 # usage: install.sh NAME [--if-changed]      On another cluster (BELFRY_IMAGE is set) the image must be there already.
 # --if-changed, on the test bed: does nothing if the cluster has these binaries and this chart already.
 # BELFRY_CLIENT_AUTH=1, on the test bed: only the API server, which shows a certificate, may call the webhook.
-# HUBS=3, on the test bed: so many hubs, over a PostgreSQL beside the cluster. Without it: one, with SQLite.
+# DATABASE=postgres, on the test bed: the ledger is in a PostgreSQL beside the cluster, with a Redis, and HUBS (1) says how many hubs there are.
+# Without it, one hub has a file of SQLite.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . e2e/common.sh
@@ -21,7 +22,7 @@ done
 
 # This file in the cluster's folder holds a hash of what was installed last. It is removed with the cluster.
 stamp=${TESTBED:+$TESTBED/installed}
-now=$({ cat target/image/belfry-* target/image/belfry && find -L charts/belfry -type f | LC_ALL=C sort | xargs cat && echo "${BELFRY_CLIENT_AUTH:-} ${HUBS:-}"; } | sha256sum)
+now=$({ cat target/image/belfry-* target/image/belfry && find -L charts/belfry -type f | LC_ALL=C sort | xargs cat && echo "${BELFRY_CLIENT_AUTH:-} ${DATABASE:-} ${HUBS:-}"; } | sha256sum)
 if [ "${2:-}" = --if-changed ] && [ "$(cat "${stamp:-/nonexistent}" 2>/dev/null)" = "$now" ] &&
   helm -n belfry-system status belfry >/dev/null 2>&1; then
   say "installed already, and nothing changed"
@@ -29,6 +30,11 @@ if [ "${2:-}" = --if-changed ] && [ "$(cat "${stamp:-/nonexistent}" 2>/dev/null)
 fi
 [ -z "$stamp" ] || rm -f "$stamp"
 
+case ${DATABASE:-sqlite} in
+  postgres) [ -n "${TESTBED:-}" ] || die "DATABASE=postgres needs the test bed's cluster; on yours, docs/operations/scale.md says how" ;;
+  sqlite) [ "${HUBS:-1}" = 1 ] || die "HUBS=$HUBS needs DATABASE=postgres: a file of SQLite serves one hub" ;;
+  *) die "DATABASE is sqlite or postgres, not $DATABASE" ;;
+esac
 repository=${BELFRY_IMAGE:-belfry.dev/belfry}
 version=$(sed -n 's/^appVersion: //p' charts/belfry/Chart.yaml)
 values=()
@@ -54,9 +60,9 @@ if [ -n "${BELFRY_CLIENT_AUTH:-}" ]; then
     kubectl apply -f - >/dev/null
   values+=(--set admission.clientAuth.configMap=api-servers --set "admission.clientAuth.names={kube-apiserver-belfry}")
 fi
-if [ -n "${HUBS:-}" ]; then
+if [ "${DATABASE:-}" = postgres ]; then
   e2e/database.sh "$name"
-  values+=(--set "hub.replicas=$HUBS" --set hub.database.existingSecret=belfry-db)
+  values+=(--set "hub.replicas=${HUBS:-1}" --set hub.database.existingSecret=belfry-db --set hub.redis.existingSecret=belfry-redis)
 fi
 say "installing the chart"
 helm upgrade --install belfry charts/belfry -n belfry-system --create-namespace "${values[@]}" --wait --timeout 3m >target/image/helm.log 2>&1 ||

@@ -44,3 +44,11 @@ on_postgres() {
   rm -rf "$folder"
   return "$failed"
 }
+
+# Prints the program redis-server; unpacks Debian's into the test bed's cache if there is none. Debian's redis-server is a link to another
+# program of the package redis-tools.
+redis_program() {
+  command -v redis-server && return
+  "$testbed" packages libjemalloc2 liblzf1 >&2
+  "$testbed" unpack redis-tools usr/bin/redis-check-rdb
+}

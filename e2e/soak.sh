@@ -4,10 +4,11 @@
 # ATTACKS="long answers" runs only the attacks whose names contain these words.
 # usage: soak.sh [--short]      RECORDS, RATE, MINUTES, SEED, KILLS and REBALANCES set the run. If the shell points at a cluster of
 # the test bed (eval of `testbed env`), it uses that cluster; otherwise it starts one and removes it at the end.
-# HUBS=3: so many hubs over PostgreSQL, which is stopped at once and cut off from them on the way.
+# DATABASE=postgres HUBS=3: three hubs over PostgreSQL, which is stopped at once and cut off from them on the way.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . e2e/common.sh
+[ "${HUBS:-1}" = 1 ] || export DATABASE=postgres
 
 if [ -n "${BELFRY_IMAGE:-}" ]; then
   say "fault run: left out, because it kills processes on the node, which works on the test bed only"

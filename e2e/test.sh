@@ -68,11 +68,11 @@ if [ -n "${BELFRY_IMAGE:-}" ]; then
   exit 0
 fi
 
-# Three clusters run side by side, beside the unit tests, because most of the time of an outage is waiting.
+# At most three clusters run side by side, beside the unit tests, because most of the time of an outage is waiting.
 unset KUBECONFIG
 "$testbed" install python3 python3-aiosmtpd jq
 [ "$which" = e2e ] || postgres_programs >/dev/null || get_postgres
-trap 'for cluster in one two three; do "$testbed" down "test-$$-$cluster" >/dev/null 2>&1 || true; done' EXIT
+trap 'for cluster in one two three four; do "$testbed" down "test-$$-$cluster" >/dev/null 2>&1 || true; done' EXIT
 build
 [ "$which" = e2e ] || tests --no-run
 tests --test line --test faults --no-run
@@ -99,8 +99,15 @@ fault_run() {
   e2e/soak.sh --short
   break_things quiet certificates abuse
 }
-say "outages and the fault run, each in a cluster of its own beside what follows; their output comes at the end"
-in_cluster two outages >target/test-two.log 2>&1 &
+# The fault run with three hubs on PostgreSQL.
+several_hubs() { e2e/soak.sh --short; }
+say "outages and the fault runs, each in a cluster of its own beside what follows; their output comes at the end"
+(
+  in_cluster two outages
+  "$testbed" down "test-$$-two"
+  export DATABASE=postgres HUBS=3
+  in_cluster four several_hubs
+) >target/test-two.log 2>&1 &
 pids=($!)
 in_cluster three fault_run >target/test-three.log 2>&1 &
 pids+=($!)

@@ -1,9 +1,9 @@
-//! How many starts in vain the cron lines of common office rules have, beside the fewest that lines can have:
+//! Compares the starts in vain of our cron lines, for common office rules, with the fewest possible:
 //! `cargo run --release -p belfry-calendar --example cron_lines`.
 //!
-//! The optimum is found by trying everything: a year's reminders are parted by minute of the day and month, and of all
-//! ways to share these parts out among at most eight lines the one with the fewest starts is taken; each line is the
-//! smallest around its parts, by day of week or by day of month.
+//! The optimum is found by trying everything. The reminders are split into groups by minute of the day and month of
+//! the year. Of all ways to distribute these groups over at most eight lines, the one with the fewest starts is the
+//! optimum; each line is the smallest that covers its groups, by day of week or by day of month.
 #![expect(clippy::unwrap_used, reason = "a program that measures ends where something is wrong")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,7 +30,7 @@ const RULES: [(&str, &str, &str, &str); 10] = [
     ("the 15th and the last", "2026-01-15T09:00:00", "America/New_York", "FREQ=MONTHLY;BYMONTHDAY=15,-1"),
     ("quarterly", "2026-03-31T16:00:00", "Europe/Berlin", "FREQ=YEARLY;BYMONTH=3,6,9,12;BYMONTHDAY=-1"),
 ];
-/// As many months as lines are made for.
+/// The months that the lines are made for.
 const FIRST: Date = date(2026, 1, 1);
 const END: Date = date(2027, 2, 1);
 
@@ -78,26 +78,26 @@ fn starts(line: &calendar::CronLine, from: Timestamp, end: Timestamp) -> usize {
     minutes.filter(|at| line.matches(Timestamp::from_second(*at).unwrap())).count()
 }
 
-/// The days of one minute of the day in one month of the year.
-struct Part {
+/// The days with a reminder at one minute of the day, in one month of the year.
+struct MinuteInMonth {
     minute: i64,
     days: Vec<Date>,
 }
 
-/// The fewest starts, and of how many lines.
+/// The fewest possible starts, and with how many lines.
 fn fewest(told: &BTreeSet<Timestamp>) -> (usize, usize) {
-    let mut parts: BTreeMap<(i64, i8), Part> = BTreeMap::new();
+    let mut groups: BTreeMap<(i64, i8), MinuteInMonth> = BTreeMap::new();
     for at in told {
         let minute = at.as_second().rem_euclid(86_400) / 60;
         let day = at.to_zoned(TimeZone::UTC).date();
-        let part = parts.entry((minute, day.month()));
-        part.or_insert(Part { minute, days: Vec::new() }).days.push(day);
+        let part = groups.entry((minute, day.month()));
+        part.or_insert(MinuteInMonth { minute, days: Vec::new() }).days.push(day);
     }
-    let parts: Vec<Part> = parts.into_values().collect();
-    assert!(parts.len() <= 16, "{} parts are too many to try everything", parts.len());
-    let all = (1usize << parts.len()) - 1;
-    let price: Vec<usize> = (0..=all).map(|group| around(&parts, group)).collect();
-    // The fewest starts for each set of parts with at most so many lines.
+    let groups: Vec<MinuteInMonth> = groups.into_values().collect();
+    assert!(groups.len() <= 16, "{} groups are too many to try everything", groups.len());
+    let all = (1usize << groups.len()) - 1;
+    let price: Vec<usize> = (0..=all).map(|group| starts_around(&groups, group)).collect();
+    // The fewest starts for each set of groups, with at most this many lines.
     let mut best = vec![usize::MAX; all + 1];
     best[0] = 0;
     let mut with = 0;
@@ -126,11 +126,11 @@ fn fewest(told: &BTreeSet<Timestamp>) -> (usize, usize) {
     (best[all], with)
 }
 
-/// The starts of the smallest line around these parts.
-fn around(parts: &[Part], group: usize) -> usize {
+/// The starts of the smallest line that covers these groups.
+fn starts_around(groups: &[MinuteInMonth], group: usize) -> usize {
     let (mut minutes, mut hours) = (BTreeSet::new(), BTreeSet::new());
     let (mut months, mut days, mut weekdays) = ([false; 13], [false; 32], [false; 8]);
-    for (_, part) in parts.iter().enumerate().filter(|(at, _)| group >> at & 1 == 1) {
+    for (_, part) in groups.iter().enumerate().filter(|(at, _)| group >> at & 1 == 1) {
         minutes.insert(part.minute % 60);
         hours.insert(part.minute / 60);
         for day in &part.days {

@@ -1,8 +1,8 @@
-//! The recurrence engine's figures on this machine, as ratios in one run:
+//! Measures the recurrence engine on this machine, as ratios within one run:
 //! `cargo run --release -p belfry-calendar --example expansion`.
 //!
-//! The `rrule` crate takes turns with us in this process, and the median of the turns counts; python-dateutil, where
-//! it is installed, is measured by itself in its own. What all of them expand is compared first.
+//! The `rrule` crate and our engine take turns in this process, and the median turn counts. If python-dateutil is
+//! installed, it is measured separately in its own process. First, the expansions are compared.
 #![expect(clippy::unwrap_used, reason = "a program that measures ends where something is wrong")]
 
 use std::hint::black_box;
@@ -21,7 +21,7 @@ const RULES: [(&str, &str, &str); 5] = [
     ("last working day, Berlin", "Europe/Berlin", "FREQ=MONTHLY;BYDAY=MO,TU,WE,TH,FR;BYSETPOS=-1"),
     ("every 15 minutes, Berlin", "Europe/Berlin", "FREQ=MINUTELY;INTERVAL=15"),
 ];
-/// Of the local starts, which all rules have, and of what is asked for.
+/// The local start of all rules, and of what is searched for.
 const START: &str = "2016-01-29T10:00:00";
 const DATEUTIL: &str = r"
 import datetime, itertools, sys, time
@@ -106,7 +106,7 @@ fn next(name: &str, zone: &str, rule: &str) {
     println!("| before, {name} | {before_young:.0} ns | {before_old:.0} ns |");
 }
 
-/// Nanoseconds of each task for each of its `COUNT` repetitions: the median of the turns that they take.
+/// Nanoseconds of each task for one of its `COUNT` repetitions: the median over the turns.
 fn medians<const N: usize>(mut tasks: [&mut dyn FnMut(); N]) -> [f64; N] {
     let mut times = [const { Vec::new() }; N];
     for _ in 0..=TURNS {
@@ -117,7 +117,7 @@ fn medians<const N: usize>(mut tasks: [&mut dyn FnMut(); N]) -> [f64; N] {
         }
     }
     times.map(|mut times| {
-        // The first turn warms up.
+        // The first turn only warms up.
         let mut times = times.split_off(1);
         times.sort_by(f64::total_cmp);
         times[times.len() / 2]

@@ -1,5 +1,5 @@
-//! The `rrule` crate as a peer of e2e/recurrence.py: reads `zone`, local start, rule and limit, separated by tabs, a
-//! line each, and writes the instants, or `refused`.
+//! The `rrule` crate as a peer for e2e/recurrence.py. Each input line has zone, local start, rule and limit,
+//! separated by tabs; the answer is a line with the instants, or `refused`.
 #![expect(clippy::unwrap_used, reason = "a tool for tests")]
 
 fn main() {

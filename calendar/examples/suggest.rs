@@ -1,5 +1,5 @@
-//! Prints what a search for other times costs: ordinary ones beside a search that tries each move against each
-//! occurrence and need, and those that ask for all that they may within the steps that the operator gives them.
+//! Prints what a search for other times costs. Compares ordinary searches with a simple one that tries each move
+//! against each occurrence and need, and measures the largest searches within the steps that the operator allows.
 //!
 //! Run: `cargo run --release -p belfry-calendar --example suggest`.
 #![allow(clippy::print_stdout, reason = "a tool that prints")]
@@ -10,36 +10,36 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use calendar::{
-    Booking, HORIZON, NearestInHours, Occupancy, Question, Recurrence, RecurrenceSpec, Search, Steps,
+    Booking, FreeTimeQuery, HORIZON, NearestInHours, Occupancy, Recurrence, RecurrenceSpec, Search, Steps,
     WorkingHours,
 };
 use jiff::civil::{Weekday, time};
 use jiff::{SignedDuration, Timestamp};
 
-type Fault = Box<dyn Error>;
-type Index = Occupancy<u32, String>;
+type BoxError = Box<dyn Error>;
+type StringIndex = Occupancy<u32, String>;
 
-/// As many as the operator gives a search.
+/// The steps that the operator gives a search.
 const STEPS: u64 = 2_000_000;
 const NOW: i64 = 1_767_225_600;
 /// Meetings of each person and room.
 const MEETINGS: u32 = 5;
 
-struct Case {
+struct SearchCase {
     name: &'static str,
     people: usize,
     rooms: usize,
     rule: &'static str,
     search: Search,
-    /// Whether the simple search is worth waiting for.
+    /// Whether to run the simple search too, which takes long.
     beside: bool,
 }
 
-fn main() -> Result<(), Fault> {
+fn main() -> Result<(), BoxError> {
     let hours = SignedDuration::from_hours;
     let fine = Search { grid: SignedDuration::from_mins(1), reach: hours(720), count: 10 };
     let cases = [
-        Case {
+        SearchCase {
             name: "8 people, 2 rooms, weekly",
             people: 8,
             rooms: 2,
@@ -47,7 +47,7 @@ fn main() -> Result<(), Fault> {
             search: Search::default(),
             beside: true,
         },
-        Case {
+        SearchCase {
             name: "8 people, 2 rooms, daily",
             people: 8,
             rooms: 2,
@@ -55,7 +55,7 @@ fn main() -> Result<(), Fault> {
             search: Search::default(),
             beside: true,
         },
-        Case {
+        SearchCase {
             name: "5 people, daily, 720h/1m",
             people: 5,
             rooms: 0,
@@ -63,7 +63,7 @@ fn main() -> Result<(), Fault> {
             search: fine,
             beside: false,
         },
-        Case {
+        SearchCase {
             name: "100 people, 32 rooms, daily, 720h/1m",
             people: 100,
             rooms: 32,
@@ -71,7 +71,7 @@ fn main() -> Result<(), Fault> {
             search: fine,
             beside: false,
         },
-        Case {
+        SearchCase {
             name: "100 people, 32 rooms, hourly, 720h/1m",
             people: 100,
             rooms: 32,
@@ -79,7 +79,7 @@ fn main() -> Result<(), Fault> {
             search: fine,
             beside: false,
         },
-        Case {
+        SearchCase {
             name: "100 people, 32 rooms, minutely, 720h/1m",
             people: 100,
             rooms: 32,
@@ -90,10 +90,10 @@ fn main() -> Result<(), Fault> {
     ];
     let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
     for case in &cases {
-        let (index, booking, people) = held(case)?;
+        let (index, booking, people) = full_index(case)?;
         let began = Instant::now();
         let mut steps = Steps::new(STEPS);
-        let mut question = Question::new(booking.clone(), case.search, index.ahead(), &mut steps);
+        let mut question = FreeTimeQuery::new(booking.clone(), case.search, index.ahead(), &mut steps);
         for name in question.names(&people) {
             index.copy(&mut question, &u32::MAX, &name, &mut steps);
         }
@@ -114,7 +114,7 @@ fn main() -> Result<(), Fault> {
             let nearest = index.nearest_free(&u32::MAX, &booking, &case.search, &mut Steps::new(STEPS));
             let took = began.elapsed();
             let began = Instant::now();
-            let simple = simple(&index, &booking, &case.search)?;
+            let simple = simple_search(&index, &booking, &case.search)?;
             let same = nearest.times.iter().map(|time| time.shift).eq(simple.iter().copied());
             println!(
                 "{profile}: {}: the nearest {} {:.2} ms; {:.2} ms for each move against each occurrence and need; the same: {same}",
@@ -131,7 +131,7 @@ fn main() -> Result<(), Fault> {
     Ok(())
 }
 
-fn series(start: i64, rule: &str, minutes: i64, needs: Vec<String>) -> Result<Booking<String>, Fault> {
+fn series(start: i64, rule: &str, minutes: i64, needs: Vec<String>) -> Result<Booking<String>, BoxError> {
     let start = Timestamp::from_second(start)?.to_string();
     let spec = RecurrenceSpec {
         start: start.trim_end_matches('Z').to_owned(),
@@ -143,10 +143,13 @@ fn series(start: i64, rule: &str, minutes: i64, needs: Vec<String>) -> Result<Bo
     Ok(Booking::new(Arc::new(Recurrence::new(&spec)?), needs))
 }
 
-/// Everybody and everything has meetings of the day, and in one of them at 10:00, as the booking that is asked about.
+/// An index in which every person and room has meetings during the day, one of them at 10:00; and the booking to
+/// move, which is at 10:00 too.
 #[allow(clippy::type_complexity, reason = "three things of one case")]
-fn held(case: &Case) -> Result<(Index, Booking<String>, BTreeMap<String, WorkingHours>), Fault> {
-    let mut index = Index::new(Timestamp::from_second(NOW)?, HORIZON);
+fn full_index(
+    case: &SearchCase,
+) -> Result<(StringIndex, Booking<String>, BTreeMap<String, WorkingHours>), BoxError> {
+    let mut index = StringIndex::new(Timestamp::from_second(NOW)?, HORIZON);
     let mut needs = Vec::new();
     let mut people = BTreeMap::new();
     for number in 0..case.people + case.rooms {
@@ -169,8 +172,12 @@ fn held(case: &Case) -> Result<(Index, Booking<String>, BTreeMap<String, Working
     Ok((index, series(NOW + 10 * 3600, case.rule, minutes, needs)?, people))
 }
 
-/// The nearest moves under which each occurrence is free for each need, tried one after the other.
-fn simple(index: &Index, booking: &Booking<String>, search: &Search) -> Result<Vec<SignedDuration>, Fault> {
+/// The nearest moves under which each occurrence is free for each need, tried one by one.
+fn simple_search(
+    index: &StringIndex,
+    booking: &Booking<String>,
+    search: &Search,
+) -> Result<Vec<SignedDuration>, BoxError> {
     let now = Timestamp::from_second(NOW)?;
     let until = now + HORIZON;
     let events: Vec<(Timestamp, Timestamp)> = booking
@@ -188,7 +195,7 @@ fn simple(index: &Index, booking: &Booking<String>, search: &Search) -> Result<V
         let is_free = |need: &String| {
             events.iter().all(|(start, end)| {
                 let (start, end) = (*start + shift, *end + shift);
-                // What lies behind the horizon is not held.
+                // The index holds nothing beyond the horizon.
                 start >= now
                     && index
                         .free(std::slice::from_ref(need), start, end.min(until))

@@ -1,9 +1,10 @@
-//! What a clash is: more bookings hold something than it can serve, while an event of one of them is under way.
+//! What a clash is: more bookings hold something than its capacity allows, while an event of one of them is under
+//! way.
 //!
-//! A booking holds what it needs from `before` ahead of each event until `after` behind it. So of two events of one
-//! room neither may lie in the other's buffer, but their buffers may share the time between them: the longer of
-//! the two is what must lie between. A booking whose events overlap holds what it needs once.
-//! Never: an event without duration in a clash, for it takes no time.
+//! A booking holds what it needs from `before` ahead of each event until `after` behind it. So of two events in a
+//! room, neither may lie in a buffer of the other, but their buffers may overlap: the longer of the two must fit
+//! between them. A booking whose own events overlap holds what it needs once. An event without duration takes no
+//! time and never clashes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +16,10 @@ use crate::occurrences::Occurrence;
 use crate::recurrence::Recurrence;
 use crate::spans::{Buffers, Span};
 
-/// The longest buffer: 366 days. A longer one is held to it.
+/// The longest buffer: 366 days. Longer ones are cut to it.
 pub const MAX_BUFFER: Duration = Duration::from_hours(366 * 24);
 
-/// Who and what a series of events needs. `R` names a participant or a resource.
+/// A series of events and what it needs. `R` names a participant or a resource.
 #[derive(Debug, Clone)]
 pub struct Booking<R> {
     pub(crate) recurrence: Arc<Recurrence>,
@@ -27,27 +28,28 @@ pub struct Booking<R> {
 }
 
 impl<R: Ord> Booking<R> {
-    /// Needs each of `needs` once, without buffers. One that leaves people free (TRANSP:TRANSPARENT of RFC 5545)
-    /// needs nothing.
+    /// Needs each of `needs` once, without buffers. An event that leaves people free (TRANSP:TRANSPARENT of RFC
+    /// 5545) needs nothing.
     pub fn new(recurrence: Arc<Recurrence>, mut needs: Vec<R>) -> Self {
         needs.sort_unstable();
         needs.dedup();
         Self { recurrence, needs, buffers: Buffers::default() }
     }
 
-    /// When it is.
+    /// When its events happen.
     #[must_use]
     pub fn recurrence(&self) -> &Recurrence {
         &self.recurrence
     }
 
-    /// Whom and what it needs, in order.
+    /// The participants and resources that it needs, in order.
     #[must_use]
     pub fn needs(&self) -> &[R] {
         &self.needs
     }
 
-    /// With time before and after each event in which nothing else may be under way. Parts of a second count whole.
+    /// Adds time before and after each event in which nothing else may be under way. Fractions of a second are
+    /// rounded up.
     #[must_use]
     pub fn with_buffers(self, before: Duration, after: Duration) -> Self {
         let seconds = |buffer: Duration| {
@@ -58,39 +60,39 @@ impl<R: Ord> Booking<R> {
     }
 }
 
-/// The clashes of a booking with those that an [`crate::Occupancy`] holds.
+/// The clashes of a booking with the bookings that an [`crate::Occupancy`] holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Clashes<K, R> {
-    /// The first of them, by the start of the booking's own occurrence.
+    /// The first clashes, by the start of the booking's own occurrence.
     pub first: Vec<Clash<K, R>>,
     /// How many of the booking's occurrences clash, among those that start before `checked_until`.
     pub total: usize,
-    /// Occurrences that start before this instant were compared, all of them: the end of the horizon, or less for a
+    /// All occurrences that start before this instant were compared. It is the end of the horizon, or earlier for a
     /// series with very many occurrences.
     pub checked_until: Timestamp,
-    /// The steps did not suffice: what starts from `checked_until` on was not compared, though it lies before the
+    /// The steps ran out: occurrences from `checked_until` on were not compared, although they start before the
     /// horizon.
     pub is_short: bool,
-    /// It is proven that no occurrence ever clashes, however far ahead. False says nothing of the time from
-    /// `checked_until` on.
+    /// It is proven that no occurrence ever clashes, however far ahead. If false, the time from `checked_until` on
+    /// is unknown.
     pub never: bool,
 }
 
-/// An occurrence of the booking asked about, at which something is asked for too much.
+/// An occurrence of the checked booking at which a participant or resource is needed too often.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Clash<K, R> {
     /// The occurrence.
     pub occurrence: Occurrence,
-    /// The first moment of it, or of its buffers, at which it clashes.
+    /// The first moment at which it clashes: in the occurrence or in its buffers.
     pub at: Timestamp,
-    /// Who holds what it needs at a moment at which it clashes, by start and key.
+    /// Who holds what it needs at such a moment, by start and key.
     pub with: Vec<Holder<K, R>>,
 }
 
-/// An occurrence that stands in the way.
+/// An occurrence of another booking, with which one clashes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder<K, R> {
-    /// Whose it is.
+    /// The key of its booking.
     pub key: K,
     /// When its event begins.
     pub start: Timestamp,
@@ -100,21 +102,22 @@ pub struct Holder<K, R> {
     pub needs: Vec<R>,
 }
 
-/// Another's event near one asked about.
+/// An event of another booking near the event that is checked.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Hold {
+pub(crate) struct HeldEvent {
     pub(crate) slot: u32,
     pub(crate) event: Span,
-    pub(crate) held: Span,
+    pub(crate) around: Span,
 }
 
-/// The first moment at which the event and `holds` together are more than `capacity` bookings, one of them under way.
+/// The first moment at which the event and `holds` together are more than `capacity` bookings, and one of them is
+/// under way.
 ///
-/// Tells the place in `holds` of each that holds at such a moment, once, until told to stop by false.
+/// Calls `tell` once for each of `holds` that is held at such a moment, with its index, until `tell` returns false.
 pub(crate) fn first_clash(
     event: Span,
     buffers: Buffers,
-    holds: &[Hold],
+    holds: &[HeldEvent],
     capacity: u32,
     mut tell: impl FnMut(usize) -> bool,
 ) -> Option<i64> {
@@ -124,7 +127,7 @@ pub(crate) fn first_clash(
     }
     let mut edges: Vec<(i64, Edge)> = vec![(held.start, Edge::Own), (event.start, Edge::Own)];
     for (index, hold) in holds.iter().enumerate() {
-        edges.extend([(hold.held.start, Edge::Holds(index)), (hold.held.end, Edge::Frees(index))]);
+        edges.extend([(hold.around.start, Edge::Holds(index)), (hold.around.end, Edge::Frees(index))]);
         edges.extend([(hold.event.start, Edge::Begins), (hold.event.end, Edge::Ends)]);
     }
     for (at, _) in &mut edges {
@@ -132,7 +135,8 @@ pub(crate) fn first_clash(
     }
     edges.retain(|(at, _)| *at < held.end);
     edges.sort_unstable();
-    // Those that hold now with how many events, those of them that were not told, and events under way.
+    // The bookings that hold now, each with its number of events; those not told yet; and how many events are under
+    // way.
     let (mut by, mut untold, mut under_way) = (HashMap::<u32, u32>::new(), Vec::new(), 0i64);
     let mut first = None;
     for same in edges.chunk_by(|a, b| a.0 == b.0) {
@@ -158,7 +162,7 @@ pub(crate) fn first_clash(
         }
         if by.len() >= capacity as usize && (under_way > 0 || within(event, at)) {
             first = first.or(Some(at));
-            if !untold.drain(..).filter(|index| holds[*index].held.end > at).all(&mut tell) {
+            if !untold.drain(..).filter(|index| holds[*index].around.end > at).all(&mut tell) {
                 break;
             }
         }
@@ -173,7 +177,7 @@ enum Edge {
     Begins,
     Ends,
     Frees(usize),
-    /// Of the event itself.
+    /// The event itself, or its buffer, begins.
     Own,
 }
 

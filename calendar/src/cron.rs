@@ -1,11 +1,12 @@
-//! The cron lines that wake someone for every reminder.
+//! The cron lines that start a pod for every reminder.
 //!
-//! Lines are in UTC, in the dialect of Kubernetes' CronJob: five fields. A line is right when each instant is
-//! matched; a match without a reminder is an empty start, which costs a pod but does no harm, since the pod asks
-//! what is due. So lines are chosen by a price: an empty start costs 1, a line of its own [`LINE_PRICE`].
+//! Lines are in UTC and in the dialect of Kubernetes' CronJob: five fields. Lines are correct if they match each
+//! instant at which a reminder is due. A match without a reminder starts a pod in vain: it does no harm, since the
+//! pod asks what is due, but it costs. So lines are chosen by price: a start in vain costs 1, a further line costs
+//! [`LINE_PRICE`].
 //!
-//! Lines are computed for whole calendar months, so they stay the same all month long and nothing is rewritten
-//! in the cluster. Never: day of month and day of week restricted in one line, which cron reads as OR.
+//! Lines are computed for whole calendar months, so they stay the same during a month, and nothing is rewritten in
+//! the cluster. No line restricts both the day of month and the day of week, which cron would combine with OR.
 //!
 //! Clause S7 of docs/semantics.md.
 
@@ -16,18 +17,19 @@ use jiff::Timestamp;
 
 use crate::days::{DAY, date_of, day_number, weekday};
 use crate::recurrence::Recurrence;
-use crate::reminders::{Instants, Reminder};
+use crate::reminders::{DueReminders, Reminder};
 use crate::zone::{floor_second, timestamp};
 
 /// The most lines that a schedule gets.
 pub const MAX_CRON_LINES: usize = 8;
-/// Months that the lines are computed for, from the beginning of the current one: 12 whole months are always ahead.
+/// Lines are computed for this many months from the beginning of the current one, so 12 whole months are always
+/// ahead.
 const MONTHS: i32 = 13;
-/// More reminders than this in that time, and the line is `* * * * *`.
+/// With more due instants in those months, the line is `* * * * *`.
 const MAX_INSTANTS: usize = 600_000;
-/// More groups than this are not weighed against each other one by one.
+/// With more groups, pairs of them are not compared by price.
 const MAX_GROUPS: usize = 24;
-/// Empty starts in that time that justify another line.
+/// A further line must save at least this many starts in vain.
 const LINE_PRICE: u32 = 2;
 
 const ALL_HOURS: u32 = (1 << 24) - 1;
@@ -36,7 +38,7 @@ const ALL_MONTHS: u16 = 0b1_1111_1111_1110;
 const ALL_DAYS: u32 = u32::MAX - 1;
 const ALL_WEEKDAYS: u8 = 0b111_1111;
 
-/// A line for a CronJob with `timeZone: Etc/UTC`. Its text is given by [`fmt::Display`].
+/// A line for a CronJob with `timeZone: Etc/UTC`. [`fmt::Display`] gives its text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CronLine {
     minutes: u64,
@@ -50,7 +52,7 @@ pub struct CronLine {
 }
 
 impl CronLine {
-    /// Whether the line fires in the minute that begins at `t`.
+    /// Whether the line starts the job in the minute that begins at `t`.
     pub fn matches(&self, t: Timestamp) -> bool {
         let at = floor_second(t);
         let (minute, hour) = (at.div_euclid(60).rem_euclid(60), at.div_euclid(3600).rem_euclid(24));
@@ -82,7 +84,7 @@ impl fmt::Display for CronLine {
     }
 }
 
-/// `*`, or values and ranges.
+/// Writes `*`, or values and ranges.
 fn field(f: &mut fmt::Formatter<'_>, mask: u64, all: u64) -> fmt::Result {
     if mask == all {
         return f.write_str("*");
@@ -112,12 +114,12 @@ fn sunday_based(number: i32) -> i32 {
     (weekday(number) + 1) % 7
 }
 
-/// Lines, at most [`MAX_CRON_LINES`], that fire at every instant at which a reminder falls due in the 12 months
-/// after `from`, and at the next one if that is later. None when no reminder is left after `from`.
+/// At most [`MAX_CRON_LINES`] lines. They match every instant at which a reminder is due in the 12 months after
+/// `from`, and the next such instant even if it is later. Empty if no reminder is due after `from`.
 ///
-/// The same for every `from` of a calendar month (UTC) as long as one is left.
+/// The result is the same for every `from` of a calendar month (UTC), as long as a reminder is left.
 pub fn cron_lines(recurrence: &Recurrence, reminders: &[Reminder], from: Timestamp) -> Vec<CronLine> {
-    let Some(next) = Instants::new(recurrence, reminders, from).next() else {
+    let Some(next) = DueReminders::new(recurrence, reminders, from).next() else {
         return Vec::new();
     };
     let month_of = |at: i64| {
@@ -126,10 +128,10 @@ pub fn cron_lines(recurrence: &Recurrence, reminders: &[Reminder], from: Timesta
     };
     let month_start = |months: i32| day_number(months.div_euclid(12), months.rem_euclid(12) + 1, 1);
     let (now, next) = (month_of(floor_second(from)), month_of(next.due.as_second()));
-    // A next reminder further away moves the whole stretch to its month.
+    // If the next reminder is further away, the range begins with its month.
     let first = if next < now + MONTHS { now } else { next };
-    let stretch = Stretch::new(month_start(first), month_start(first + MONTHS));
-    let Some(slots) = collect(recurrence, reminders, &stretch) else {
+    let months = MonthRange::new(month_start(first), month_start(first + MONTHS));
+    let Some(slots) = days_by_minute(recurrence, reminders, &months) else {
         let every = CronLine {
             minutes: ALL_MINUTES,
             hours: ALL_HOURS,
@@ -139,17 +141,18 @@ pub fn cron_lines(recurrence: &Recurrence, reminders: &[Reminder], from: Timesta
         };
         return vec![every];
     };
-    let mut lines: Vec<CronLine> = stretch.choose(slots).into_iter().map(|group| group.line).collect();
+    let mut lines: Vec<CronLine> =
+        months.cheapest_groups(slots).into_iter().map(|group| group.line).collect();
     lines.sort_unstable();
     lines
 }
 
-/// Days of a stretch as bits, the first day of the stretch is bit 0.
+/// Days of the range as bits; bit 0 is its first day.
 type DaySet = [u64; 7];
 
-/// Whole months, as day numbers, `end` exclusive; and which of its days are of which month of the year, of which day of
-/// the month, of which day of the week from Sunday.
-struct Stretch {
+/// Whole months, as day numbers, `end` exclusive. Also sorts these days by month of the year, by day of the month,
+/// and by day of the week (from Sunday).
+struct MonthRange {
     first: i32,
     end: i32,
     months: [DaySet; 12],
@@ -157,38 +160,40 @@ struct Stretch {
     weekdays: [DaySet; 7],
 }
 
-/// What one line has to cover.
+/// The times that one line has to cover.
 #[derive(Clone)]
-struct Group {
+struct LineGroup {
     minutes: u64,
     hours: u32,
     days: DaySet,
     line: CronLine,
-    /// Starts in the stretch.
+    /// How often the line starts the job in the range.
     fires: u32,
 }
 
-/// The days on which each minute of the day has a reminder; None when there are too many to look at.
-fn collect(
+/// For each minute of the day, the days on which it has a due reminder. `None` if there are too many to look at.
+fn days_by_minute(
     recurrence: &Recurrence,
     reminders: &[Reminder],
-    stretch: &Stretch,
+    months: &MonthRange,
 ) -> Option<BTreeMap<i64, DaySet>> {
     let mut slots: BTreeMap<i64, DaySet> = BTreeMap::new();
-    let from = timestamp(i64::from(stretch.first) * DAY - 1);
-    let end = timestamp(i64::from(stretch.end) * DAY);
-    for (count, it) in Instants::new(recurrence, reminders, from).take_while(|it| it.due < end).enumerate() {
+    let from = timestamp(i64::from(months.first) * DAY - 1);
+    let end = timestamp(i64::from(months.end) * DAY);
+    for (count, it) in
+        DueReminders::new(recurrence, reminders, from).take_while(|it| it.due < end).enumerate()
+    {
         if count == MAX_INSTANTS {
             return None;
         }
         let at = it.due.as_second();
-        let day = (at.div_euclid(DAY) - i64::from(stretch.first)) as usize;
+        let day = (at.div_euclid(DAY) - i64::from(months.first)) as usize;
         slots.entry(at.rem_euclid(DAY) / 60).or_default()[day / 64] |= 1 << (day % 64);
     }
     Some(slots)
 }
 
-impl Stretch {
+impl MonthRange {
     fn new(first: i32, end: i32) -> Self {
         let mut it = Self {
             first,
@@ -207,11 +212,11 @@ impl Stretch {
         it
     }
 
-    /// Groups with the least price, at most [`MAX_CRON_LINES`].
-    fn choose(&self, slots: BTreeMap<i64, DaySet>) -> Vec<Group> {
+    /// The cheapest groups, at most [`MAX_CRON_LINES`].
+    fn cheapest_groups(&self, slots: BTreeMap<i64, DaySet>) -> Vec<LineGroup> {
         let mut blocks = blocks(slots);
         if blocks.len() > MAX_GROUPS {
-            // Too many to weigh: let the days be the same for all, so that only times are told apart.
+            // Too many to compare: use the same days for all, so that only the times differ.
             let all = blocks.iter().fold(DaySet::default(), |all, (_, _, days)| union(&all, days));
             let slots = blocks.iter().flat_map(|&(minutes, hours, _)| {
                 let hours = (0..24i64).filter(move |hour| hours >> hour & 1 == 1);
@@ -229,28 +234,28 @@ impl Stretch {
         }
         let parts = blocks.into_iter().flat_map(|(minutes, hours, days)| {
             let mut parts = self.by_month(minutes, hours, &days);
-            self.merge(&mut parts, MAX_GROUPS, 1);
+            self.merge_groups(&mut parts, MAX_GROUPS, 1);
             parts
         });
-        let mut groups: Vec<Group> = parts.collect();
-        self.merge(&mut groups, MAX_CRON_LINES, LINE_PRICE);
+        let mut groups: Vec<LineGroup> = parts.collect();
+        self.merge_groups(&mut groups, MAX_CRON_LINES, LINE_PRICE);
         groups
     }
 
-    /// A group for each month of the year.
-    fn by_month(&self, minutes: u64, hours: u32, days: &DaySet) -> Vec<Group> {
+    /// Splits these times into one group for each month of the year.
+    fn by_month(&self, minutes: u64, hours: u32, days: &DaySet) -> Vec<LineGroup> {
         let months = self.months.iter().map(|month| intersection(month, days));
         let months = months.filter(|days| days.iter().any(|word| *word != 0));
-        months.map(|days| self.group(minutes, hours, days)).collect()
+        months.map(|days| self.cheapest_group(minutes, hours, days)).collect()
     }
 
-    /// Merges the cheapest pair while that costs less than `price`, or there are more than `limit`.
-    fn merge(&self, groups: &mut Vec<Group>, limit: usize, price: u32) {
-        // What each pair costs, by the place of the first, then of the second.
-        let both = |groups: &[Group], one: usize, two: usize| {
+    /// Merges the cheapest pair as long as that costs less than `price`, or there are more than `limit` groups.
+    fn merge_groups(&self, groups: &mut Vec<LineGroup>, limit: usize, price: u32) {
+        // The cost of merging each pair, indexed by both groups.
+        let both = |groups: &[LineGroup], one: usize, two: usize| {
             let (one, two) = (&groups[one], &groups[two]);
             let days = union(&one.days, &two.days);
-            let merged = self.group(one.minutes | two.minutes, one.hours | two.hours, days);
+            let merged = self.cheapest_group(one.minutes | two.minutes, one.hours | two.hours, days);
             (i64::from(merged.fires) - i64::from(one.fires) - i64::from(two.fires), merged)
         };
         let mut costs: Vec<Vec<i64>> =
@@ -277,8 +282,8 @@ impl Stretch {
         }
     }
 
-    /// The one line with the fewest starts: by day of week, or by day of month.
-    fn group(&self, minutes: u64, hours: u32, days: DaySet) -> Group {
+    /// The group with the single line that starts the job least: by day of week or by day of month.
+    fn cheapest_group(&self, minutes: u64, hours: u32, days: DaySet) -> LineGroup {
         let meets = |set: &DaySet| set.iter().zip(&days).any(|(set, days)| set & days != 0);
         let chosen = |sets: &[DaySet], first: usize| {
             let met = sets.iter().enumerate().filter(|(_, set)| meets(set));
@@ -298,11 +303,11 @@ impl Stretch {
         let (weekly, monthly) = (on(&in_week), on(&in_month));
         let times = minutes.count_ones() * hours.count_ones();
         let (line, on_days) = if weekly <= monthly { (by_week, weekly) } else { (by_month, monthly) };
-        Group { minutes, hours, days, line, fires: on_days * times }
+        LineGroup { minutes, hours, days, line, fires: on_days * times }
     }
 }
 
-/// Minutes, hours and days that are exact cross products.
+/// Splits the times into exact cross products of minutes, hours and days.
 fn blocks(slots: BTreeMap<i64, DaySet>) -> Vec<(u64, u32, DaySet)> {
     let mut hours: BTreeMap<(i64, DaySet), u32> = BTreeMap::new();
     for (slot, days) in slots {

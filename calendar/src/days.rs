@@ -1,20 +1,20 @@
-//! Day arithmetic on plain integers, proleptic Gregorian.
+//! Day arithmetic on plain integers in the proleptic Gregorian calendar.
 //!
-//! Days count from 1970-01-01, weekdays from Monday = 0. A month's days are a bit mask (bit 0 is the 1st), a
-//! year's are twelve of them: intersections of BY-parts are then a few `&`. Never touches a time zone.
+//! Days count from 1970-01-01, weekdays from Monday = 0. The days of a month are a bit mask (bit 0 is the 1st), and
+//! those of a year are twelve masks, so BY-parts intersect with a few `&`.
 
-/// Seconds in a day of a local clock without changes.
+/// Seconds in a day without a change of the clocks.
 pub(crate) const DAY: i64 = 86_400;
-/// The last year that the calendar goes to.
+/// The last year of the calendar.
 pub(crate) const LAST_YEAR: i32 = 9998;
 /// Days in the 400 years after which the Gregorian calendar repeats, weekdays included.
 pub(crate) const CYCLE_DAYS: i64 = 146_097;
 
 const BEFORE_MONTH: [i32; 12] = [0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334];
-/// Every seventh day from the first.
+/// Days 1, 8, 15, 22 and 29 of a month.
 const WEEKLY: u32 = 1 | 1 << 7 | 1 << 14 | 1 << 21 | 1 << 28;
 
-/// The days of a year, one mask a month.
+/// The days of a year, one mask for each month.
 pub(crate) type YearMask = [u32; 12];
 
 pub(crate) fn is_leap(year: i32) -> bool {
@@ -70,8 +70,8 @@ pub(crate) fn weekday(number: i32) -> i32 {
     (number + 3).rem_euclid(7)
 }
 
-/// The days that are a weekday in a month of `length` days that begins on the weekday `first`; with an `ordinal` other
-/// than 0 only the nth, from the end if negative.
+/// The days of a month that fall on a weekday. The month has `length` days and begins on the weekday `first`. An
+/// `ordinal` other than 0 picks only the nth, counted from the end if negative.
 pub(crate) fn weekday_mask(first: i32, length: i32, weekday_wanted: i32, ordinal: i32) -> u32 {
     let into = (weekday_wanted - first).rem_euclid(7);
     match nth(into, length, ordinal) {
@@ -81,7 +81,7 @@ pub(crate) fn weekday_mask(first: i32, length: i32, weekday_wanted: i32, ordinal
     }
 }
 
-/// Adds the days of a year that are `weekday`; with an `ordinal` other than 0 only the nth of the year.
+/// Adds the days of a year that fall on a weekday. An `ordinal` other than 0 picks only the nth of the year.
 pub(crate) fn add_year_weekdays(mask: &mut YearMask, year: i32, weekday_wanted: i32, ordinal: i32) {
     let first = (weekday_wanted - weekday(day_number(year, 1, 1))).rem_euclid(7);
     match nth(first, year_length(year), ordinal) {
@@ -97,7 +97,7 @@ pub(crate) fn add_year_weekdays(mask: &mut YearMask, year: i32, weekday_wanted: 
     }
 }
 
-/// The nth of a weekday in a stretch of `length` days whose first such weekday is at `first`: nothing, all, or one.
+/// The nth of a weekday in `length` days, of which day `first` is the first with that weekday: none, all, or one.
 #[allow(clippy::option_option)]
 fn nth(first: i32, length: i32, ordinal: i32) -> Option<Option<i32>> {
     if ordinal == 0 {
@@ -108,7 +108,7 @@ fn nth(first: i32, length: i32, ordinal: i32) -> Option<Option<i32>> {
     (0..length).contains(&day).then_some(Some(day))
 }
 
-/// Adds a zero-based day of the year; one outside the year is ignored.
+/// Adds a zero-based day of the year. Ignores one outside the year.
 pub(crate) fn add_year_day(mask: &mut YearMask, year: i32, day_of_year: i32) {
     if !(0..year_length(year)).contains(&day_of_year) {
         return;
@@ -117,14 +117,16 @@ pub(crate) fn add_year_day(mask: &mut YearMask, year: i32, day_of_year: i32) {
     mask[(month - 1) as usize] |= 1 << (day_of_year - month_offset(year, month));
 }
 
-/// Day number on which week 1 of `year` begins, weeks beginning on `week_start`: the first with four days in the year.
+/// Day number of the first day of week 1 of `year`, if weeks begin on `week_start`: the first week with four days
+/// in the year.
 pub(crate) fn first_week(year: i32, week_start: i32) -> i32 {
     let new_year = day_number(year, 1, 1);
     let into_week = (weekday(new_year) - week_start).rem_euclid(7);
     if into_week <= 3 { new_year - into_week } else { new_year - into_week + 7 }
 }
 
-/// Adds the days of the calendar `year` that lie in the given weeks (negative: from the end) of whichever week year.
+/// Adds the days of the calendar `year` that lie in the given weeks (negative: from the end), of whichever
+/// week-numbering year.
 pub(crate) fn add_weeks(mask: &mut YearMask, year: i32, weeks: &[i32], week_start: i32) {
     let new_year = day_number(year, 1, 1);
     for week_year in year - 1..=year + 1 {

@@ -1,46 +1,47 @@
-//! Rules of HOURLY, MINUTELY and SECONDLY: they count in real time, so hourly stays hourly across a change of
-//! clocks, and their BY-parts read the local clock.
+//! Rules of HOURLY, MINUTELY and SECONDLY. They count in real time, so hourly stays hourly across a change of the
+//! clocks; their BY-parts read the local clock.
 //!
-//! A period is a stretch of one hour, minute or second of real time, counted from the start's own hour, minute
-//! or second. Whole days, hours and minutes that BY-parts rule out are stepped over. Every search is bounded:
-//! by [`MAX_WORK`] times looked at, and by 400 years.
+//! A period is one hour, minute or second of real time, counted from the hour, minute or second of the start. The
+//! search skips whole days, hours and minutes that BY-parts rule out. Every search is bounded: by [`MAX_WORK`]
+//! times looked at, and by 400 years.
 
 use crate::days::{CYCLE_DAYS, DAY, date_of, day_number};
-use crate::rule::{End, Frequency, Rule, Until};
+use crate::rule::{End, Frequency, RecurrenceRule, Until};
 use crate::steps::Steps;
-use crate::zone::{Segment, Zone};
+use crate::zone::{OffsetSegment, Zone};
 
-/// Times that one search looks at before it gives up.
+/// A search gives up after it has looked at this many times.
 const MAX_WORK: u64 = 2_000_000;
-/// Times that finding the last of COUNT looks at before it gives up, of all rules of a recurrence.
+/// Finding the last occurrence of COUNT gives up after this many times, counted over all rules of a recurrence.
 pub(crate) const MAX_COUNT_WORK: u64 = 4_000_000;
-/// No search goes further than the calendar's own repetition.
+/// No search goes further than the 400 years after which the calendar repeats.
 const MAX_SEARCH: i64 = CYCLE_DAYS * DAY;
-/// The end of the calendar, with room for any offset.
+/// The end of the calendar, with room for any offset from UTC.
 const LAST: i64 = 253_370_000_000;
 
 /// The instants that a sub-daily rule generates from a start.
 #[derive(Debug, Clone)]
 pub(crate) struct ExactSeries {
-    rule: Rule,
+    rule: RecurrenceRule,
     zone: Zone,
     /// Unix seconds of the start.
     start: i64,
-    /// Where the start's own period begins.
+    /// The beginning of the start's own period.
     base: i64,
-    /// Length of a period, and from one to the next, in seconds.
+    /// The length of a period, and the distance between two, in seconds.
     unit: i64,
     step: i64,
-    /// Without BY-parts: one instant a period.
+    /// The rule has no BY-parts: one instant in each period.
     bare: bool,
-    /// The first and the last instant that may occur, inclusive.
+    /// The first and the last possible instant, both inclusive.
     pub(crate) first: i64,
     pub(crate) last: i64,
 }
 
 impl ExactSeries {
-    /// `start` in Unix seconds. The rule must be shorter than DAILY. None when the last of COUNT is out of reach.
-    pub(crate) fn new(rule: &Rule, zone: &Zone, start: i64, work: &mut Steps) -> Option<Self> {
+    /// `start` in Unix seconds. The rule must be shorter than DAILY. `None` if the last occurrence of COUNT is out
+    /// of reach.
+    pub(crate) fn new(rule: &RecurrenceRule, zone: &Zone, start: i64, work: &mut Steps) -> Option<Self> {
         let unit = match rule.frequency {
             Frequency::Hourly => 3600,
             Frequency::Minutely => 60,
@@ -74,7 +75,7 @@ impl ExactSeries {
             return Some(i64::from(count - 1).saturating_mul(self.step).saturating_add(self.start).min(LAST));
         }
         let mut last = self.start;
-        let mut walk = self.from(self.start);
+        let mut walk = self.iter_from(self.start);
         for _ in 0..count {
             let before = walk.work;
             match walk.next() {
@@ -89,19 +90,19 @@ impl ExactSeries {
     }
 
     /// The instants from `at` on, ascending.
-    pub(crate) fn from(&self, at: i64) -> ExactIter<'_> {
+    pub(crate) fn iter_from(&self, at: i64) -> ExactIter<'_> {
         let from = at.max(self.first);
         let period = (from - self.base).div_euclid(self.step);
         let segment = self.zone.segment(self.base + period * self.step);
         ExactIter { series: self, from, period, set: Vec::new(), index: 0, segment, work: 0, done: false }
     }
 
-    /// Whether it has this instant: a look at one period.
-    pub(crate) fn has(&self, at: i64) -> bool {
+    /// Whether it has this instant. Looks at one period.
+    pub(crate) fn contains(&self, at: i64) -> bool {
         if at < self.first || at > self.last {
             return false;
         }
-        let mut iter = self.from(at);
+        let mut iter = self.iter_from(at);
         if self.bare {
             return iter.next() == Some(at);
         }
@@ -111,8 +112,8 @@ impl ExactSeries {
     }
 
     /// The last instant before `at`.
-    pub(crate) fn before(&self, at: i64) -> Option<i64> {
-        let has = |from: i64| self.from(from).next().is_some_and(|first| first < at);
+    pub(crate) fn last_before(&self, at: i64) -> Option<i64> {
+        let has = |from: i64| self.iter_from(from).next().is_some_and(|first| first < at);
         if !has(self.first) {
             return None;
         }
@@ -120,20 +121,20 @@ impl ExactSeries {
         while !has(at - back) {
             back *= 2;
         }
-        // Something is in [at - back, at); narrow it down so that little is left to walk over.
+        // [at - back, at) contains an instant; narrow it down so that little is left to iterate.
         let (mut low, mut high) = (at - back, at);
         while high - low > self.step {
             let middle = low + (high - low) / 2;
             if has(middle) { low = middle } else { high = middle }
         }
-        self.from(low).take_while(|it| *it < at).last()
+        self.iter_from(low).take_while(|it| *it < at).last()
     }
 
-    /// Appends the set of the period that begins at `begin`, and says how many times it looked at.
-    fn fill(&self, begin: i64, segment: &mut Segment, set: &mut Vec<i64>) -> u64 {
+    /// Appends the instants of the period that begins at `begin`. Returns how many times it looked at.
+    fn fill(&self, begin: i64, segment: &mut OffsetSegment, set: &mut Vec<i64>) -> u64 {
         let rule = &self.rule;
         let into = self.start - self.base;
-        // What the rule leaves out comes from the start, in real time.
+        // The start supplies what the rule leaves out, in real time.
         let minutes = match rule.frequency {
             Frequency::Hourly if rule.minutes != 0 => 0..60,
             _ => into / 60..into / 60 + 1,
@@ -144,7 +145,7 @@ impl ExactSeries {
         };
         let mut work = 1;
         let local_begin = begin + self.offset(begin, segment);
-        // As a rule the clock does not change within the period, and its minutes are the clock's minutes.
+        // Usually no clock change lies in the period, and its minutes are the minutes of the clock.
         let plain = segment.to >= begin + self.unit && local_begin.rem_euclid(60) == 0;
         for minute in minutes {
             work += 1;
@@ -179,15 +180,15 @@ impl ExactSeries {
         work
     }
 
-    fn offset(&self, at: i64, segment: &mut Segment) -> i64 {
+    fn offset(&self, at: i64, segment: &mut OffsetSegment) -> i64 {
         if at < segment.from || at >= segment.to {
             *segment = self.zone.segment(at);
         }
         segment.offset
     }
 
-    /// The next instant after `at`, in the same stretch of one offset, that the parts that limit may let pass.
-    fn worth_looking_at(&self, at: i64, segment: &mut Segment) -> i64 {
+    /// The next instant after `at`, within the same UTC offset, that the limiting BY-parts may allow.
+    fn worth_looking_at(&self, at: i64, segment: &mut OffsetSegment) -> i64 {
         let rule = &self.rule;
         let local = at + self.offset(at, segment);
         let target = 'local: {
@@ -208,7 +209,7 @@ impl ExactSeries {
         (target - segment.offset).min(segment.to)
     }
 
-    /// The day number of the next day that passes, not looking beyond `until`, an instant.
+    /// The next day that the rule allows, as a day number. Does not search beyond the instant `until`.
     fn next_day(&self, day: i32, until: i64) -> i64 {
         let until = until.min(self.start.max(i64::from(day) * DAY) + MAX_SEARCH).div_euclid(DAY) + 2;
         let mut day = day + 1;
@@ -225,7 +226,7 @@ impl ExactSeries {
     }
 }
 
-/// Ascending instants.
+/// Instants of an exact series, ascending.
 #[derive(Debug)]
 pub(crate) struct ExactIter<'a> {
     series: &'a ExactSeries,
@@ -234,8 +235,8 @@ pub(crate) struct ExactIter<'a> {
     period: i64,
     set: Vec<i64>,
     index: usize,
-    segment: Segment,
-    /// Times looked at so far.
+    segment: OffsetSegment,
+    /// How many times it looked at so far.
     pub(crate) work: u64,
     done: bool,
 }
@@ -247,7 +248,7 @@ impl Iterator for ExactIter<'_> {
         let series = self.series;
         if series.bare {
             let at = (series.start + self.period * series.step).max(self.from);
-            // The first period may lie before what is asked for.
+            // The first period may lie before `from`.
             self.period = (at - series.start + series.step - 1).div_euclid(series.step) + 1;
             let at = series.start + (self.period - 1) * series.step;
             return (at <= series.last).then_some(at);
@@ -276,7 +277,7 @@ impl Iterator for ExactIter<'_> {
             self.period += 1;
             if self.set.is_empty() {
                 let target = series.worth_looking_at(begin, &mut self.segment);
-                // The first period that ends behind the target.
+                // The first period that ends after the target.
                 let skip = (target - series.base - series.unit).div_euclid(series.step) + 1;
                 self.period = self.period.max(skip);
             }

@@ -1,57 +1,62 @@
-//! A series as it is held and compared: its occurrences from now on, as far as bounds allow.
+//! The occurrences of a series from now on, as far as the bounds allow, for holding and comparing them.
 //!
-//! Never: an expansion whose length a rule decides alone.
+//! No rule alone decides how long its expansion takes.
 
 use crate::conflict::Booking;
-use crate::recurrence::{Found, Recurrence};
+use crate::recurrence::{RawOccurrence, Recurrence};
 use crate::spans::{Buffers, Span, runs};
 use crate::steps::Steps;
 
-/// Occurrences of one series that are looked at; with more, it is covered less far.
+/// Occurrences of one series that are looked at. A series with more is covered less far.
 const MAX_SPANS: usize = 250_000;
-/// Runs that one series may take in memory; with more, it is covered less far.
+/// Runs of one series that are held. A series with more is covered less far.
 const MAX_RUNS: usize = 5_000;
-/// Runs that it may take at all that it needs together, of 28 bytes each.
+/// Runs of one series over all its needs together; a run takes 28 bytes.
 const MAX_ENTRIES: usize = 40_000;
-/// Steps for the expansion of one booking; with more, it is covered less far.
+/// Steps for the expansion of one booking. If they run out, the booking is covered less far.
 pub(crate) const EXPANDING: u64 = 2_000_000;
 
-/// From when until when occurrences are looked at.
+/// The time for which occurrences are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ahead {
+pub struct LookAhead {
     pub(crate) now: i64,
     pub(crate) until: i64,
 }
 
-/// The occurrences of a booking that are not over, and start before some instant.
+/// The occurrences of a booking that have not ended, and start before some instant.
 #[derive(Debug)]
 pub struct Expanded {
     pub(crate) spans: Vec<Span>,
-    /// Nothing comes after the last if this is `i64::MAX`.
+    /// All occurrences that start before this are in `spans`. `i64::MAX` if there are no others.
     pub(crate) covered: i64,
-    /// The steps did not suffice for more.
+    /// The steps ran out.
     pub(crate) is_short: bool,
 }
 
 impl Expanded {
-    /// Expands a booking that is to be held, with at most so many needs: as far as asked, or as far as the bounds allow
-    /// (2,000,000 steps, 250,000 occurrences, 5,000 runs, 40,000 at all needs together).
-    pub fn of<R>(booking: &Booking<R>, needs: usize, ahead: Ahead) -> Self {
+    /// Expands a booking that will be held, with at most so many needs: as far as `ahead` asks, or as far as the
+    /// bounds allow (2,000,000 steps, 250,000 occurrences, 5,000 runs, 40,000 runs over all needs together).
+    pub fn for_booking<R>(booking: &Booking<R>, needs: usize, ahead: LookAhead) -> Self {
         let (most, mut steps) = (most_runs(needs), Steps::new(EXPANDING));
-        Self::in_room(Vec::new(), &booking.recurrence, booking.buffers, ahead, most, &mut steps)
+        Self::expand_into(Vec::new(), &booking.recurrence, booking.buffers, ahead, most, &mut steps)
     }
 
-    /// Expands a booking as far as asked, or as far as the bounds and steps allow.
-    pub(crate) fn new(recurrence: &Recurrence, buffers: Buffers, ahead: Ahead, steps: &mut Steps) -> Self {
-        Self::in_room(Vec::new(), recurrence, buffers, ahead, MAX_RUNS, steps)
+    /// Expands a booking as far as `ahead` asks, or as far as the bounds and steps allow.
+    pub(crate) fn new(
+        recurrence: &Recurrence,
+        buffers: Buffers,
+        ahead: LookAhead,
+        steps: &mut Steps,
+    ) -> Self {
+        Self::expand_into(Vec::new(), recurrence, buffers, ahead, MAX_RUNS, steps)
     }
 
-    /// The same, with the memory of `spans`, which is empty, into at most so many runs.
-    pub(crate) fn in_room(
+    /// The same into at most `most` runs. Reuses the memory of `spans`, which must be empty.
+    pub(crate) fn expand_into(
         mut spans: Vec<Span>,
         recurrence: &Recurrence,
         buffers: Buffers,
-        Ahead { now, until }: Ahead,
+        LookAhead { now, until }: LookAhead,
         most: usize,
         steps: &mut Steps,
     ) -> Self {
@@ -68,14 +73,14 @@ impl Expanded {
             }
             true
         };
-        let span = |found: &Found| {
+        let span = |found: &RawOccurrence| {
             let start = found.moment.at;
             Span { start, end: recurrence.end_of(start, found.wall, found.length) }
         };
         if recurrence.reach == 0 {
-            // Takes no time.
-        } else if recurrence.parts.is_empty() && recurrence.whole {
-            // Most are single events, for which this is all that must be done.
+            // The events take no time.
+        } else if recurrence.segments.is_empty() && recurrence.no_exceptions {
+            // Most bookings are single events; for them this is enough.
             recurrence.singles.iter().map(span).all(&mut take);
         } else {
             let mut ahead = recurrence.occurrences_from(from.saturating_sub(recurrence.reach));
@@ -99,18 +104,18 @@ impl Expanded {
         Self { spans, covered, is_short }
     }
 
-    /// How many runs it takes at each thing that it needs, of 28 bytes each.
+    /// How many runs of 28 bytes it takes for each need.
     pub fn runs(&self) -> usize {
         runs(&self.spans).0.len()
     }
 
-    /// The end of the last, with its buffer.
+    /// When the last event ends, with its buffer.
     pub(crate) fn end(&self, buffers: Buffers) -> Option<i64> {
         self.spans.iter().map(|span| buffers.around(*span).end).max()
     }
 }
 
-/// Runs that a booking may take at each of so many needs.
+/// How many runs a booking may take for each of its needs.
 pub(crate) fn most_runs(needs: usize) -> usize {
     (MAX_ENTRIES / needs.max(1)).min(MAX_RUNS)
 }

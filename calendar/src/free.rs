@@ -1,19 +1,19 @@
-//! When everyone is free, and how far a booking must be moved so that it clashes nowhere.
+//! When all needs are free, and how far a booking must move so that it clashes with nothing.
 //!
-//! A series is moved as a whole, in local time: each occurrence by the same time on the clock, so it stays at one
-//! local time across a change of clocks, as the series itself does. Never: a time given that clashes.
+//! A series moves as a whole in local time: each occurrence by the same time on the clock. So it keeps one local
+//! time across a change of the clocks, as the series itself does. A time that clashes is never returned.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::conflict::Hold;
+use crate::conflict::HeldEvent;
 use crate::occupancy::Occupancy;
 use crate::spans::Span;
 use crate::zone::{ceil_second, timestamp};
 
-/// A stretch of time. Half open.
+/// A stretch of time, from `start` until before `end`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stretch {
     /// When it begins.
@@ -25,13 +25,13 @@ pub struct Stretch {
 /// Where to look for free times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Search {
-    /// Starts are whole multiples of it after local midnight, for whole days those midnights: whole minutes from 1 to
-    /// a day. 15 minutes by default.
+    /// Starts are whole multiples of this after local midnight (for all-day events: midnights). Whole minutes, from
+    /// 1 to a day. 15 minutes by default.
     pub grid: SignedDuration,
-    /// How far the booking may be moved, to either side. 14 days by default; of a fine grid the 20,000 nearest
-    /// starts are looked at.
+    /// How far the booking may move in either direction. 14 days by default. A fine grid is limited to the 20,000
+    /// nearest starts.
     pub reach: SignedDuration,
-    /// How many to find. 3 by default.
+    /// How many times to find. 3 by default.
     pub count: usize,
 }
 
@@ -41,51 +41,51 @@ impl Default for Search {
     }
 }
 
-/// A move of a booking to where it clashes nowhere within the horizon.
+/// A move of a booking after which it clashes nowhere within the horizon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FreeTime {
-    /// By how much it is moved on the clock of its zone; the rule's parts that name days or times move with it.
+    /// How far it moves on the clock of its zone. The parts of the rule that name days or times move with it.
     pub shift: SignedDuration,
-    /// Its first occurrence that is not over, moved.
+    /// The first occurrence that has not ended, after the move.
     pub first: Stretch,
 }
 
 /// How far a search has looked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Looked {
-    /// Starts up to so far to either side were looked at, all of them. None if none was.
+pub struct SearchExtent {
+    /// All starts up to this distance, in either direction, were looked at. `None` if none was.
     pub within: Option<SignedDuration>,
-    /// There was more to look at: the steps did not suffice, or there are more than 20,000 starts.
+    /// The search is incomplete: the steps ran out, or there are more than 20,000 starts.
     pub is_short: bool,
-    /// Only the first so many occurrences were looked at, of those up to the horizon. None if all were.
+    /// Only this many occurrences, the first ones, were looked at. `None` if all up to the horizon were.
     pub occurrences: Option<usize>,
 }
 
-impl Looked {
+impl SearchExtent {
     pub(crate) fn nowhere() -> Self {
         Self { within: None, is_short: true, occurrences: None }
     }
 }
 
-/// What a search found, and how far it has looked.
+/// The times that a search found, and how far it looked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer<T> {
-    /// What it found, the best first.
+pub struct FreeTimes<T> {
+    /// The times, the best first.
     pub times: Vec<T>,
-    /// How far it has looked for them.
-    pub looked: Looked,
+    /// How far the search looked.
+    pub looked: SearchExtent,
 }
 
 impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
     /// The stretches between `from` and `until` in which each of `needs` can take one more booking (without buffers
-    /// of its own), in order. Both are held to the time from now to the horizon.
+    /// of its own), in order. Both are limited to the time from now to the horizon.
     pub fn free(&self, needs: &[R], from: Timestamp, until: Timestamp) -> Vec<Stretch> {
         let window =
             Span { start: ceil_second(from).max(self.now), end: ceil_second(until).min(self.until()) };
         let mut free: Vec<Span> = (window.start < window.end).then_some(window).into_iter().collect();
-        for place in needs.iter().filter_map(|name| self.find(name)) {
-            let full = full(&self.holds_between(place, window, None), place.capacity);
-            free = free.into_iter().flat_map(|stretch| without(stretch, &full)).collect();
+        for need in needs.iter().filter_map(|name| self.find(name)) {
+            let full = full_spans(&self.held_between(need, window, None), need.capacity);
+            free = free.into_iter().flat_map(|stretch| subtract(stretch, &full)).collect();
         }
         free.into_iter().map(stretch).collect()
     }
@@ -95,14 +95,14 @@ pub(crate) fn stretch(span: Span) -> Stretch {
     Stretch { start: timestamp(span.start), end: timestamp(span.end) }
 }
 
-/// The stretches in which so many bookings hold something that it can take no more, in order.
-fn full(holds: &[Hold], capacity: u32) -> Vec<Span> {
-    let begins = holds.iter().map(|hold| (hold.held.start, true, hold.slot));
+/// The stretches in which `capacity` bookings hold something, so it can take no more, in order.
+fn full_spans(holds: &[HeldEvent], capacity: u32) -> Vec<Span> {
+    let begins = holds.iter().map(|hold| (hold.around.start, true, hold.slot));
     let mut edges: Vec<(i64, bool, u32)> =
-        begins.chain(holds.iter().map(|hold| (hold.held.end, false, hold.slot))).collect();
+        begins.chain(holds.iter().map(|hold| (hold.around.end, false, hold.slot))).collect();
     edges.sort_unstable();
     let mut full: Vec<Span> = Vec::new();
-    // Those that hold it, with how many of their events.
+    // The bookings that hold it, each with its number of events.
     let mut by: HashMap<u32, u32> = HashMap::new();
     let mut since = None;
     for (at, begins, slot) in edges {
@@ -123,8 +123,8 @@ fn full(holds: &[Hold], capacity: u32) -> Vec<Span> {
     full
 }
 
-/// What is left of a stretch without `full`.
-fn without(stretch: Span, full: &[Span]) -> Vec<Span> {
+/// The parts of `stretch` outside `full`.
+fn subtract(stretch: Span, full: &[Span]) -> Vec<Span> {
     let mut left = Vec::new();
     let mut from = stretch.start;
     let near = &full[full.partition_point(|taken| taken.end <= stretch.start)..];

@@ -1,32 +1,33 @@
-//! Rules of DAILY and longer, expanded on the local calendar: periods of days times a list of times of day.
+//! Rules of DAILY and longer, expanded on the local calendar: the days of each period, times a list of times of
+//! day.
 //!
-//! A period is found by division, never by counting from the start, so a search costs the same however old the
-//! rule is. COUNT is turned into a last local time once, when the series is made. Knows no time zone, but for what COUNT
-//! leaves out.
+//! A period is found by division, never by counting from the start, so the age of a rule does not matter. COUNT is
+//! converted once, when the series is made, to a last local time. Only [`LocalSeries::count_existing`] needs a
+//! zone.
 
 use crate::days::{CYCLE_DAYS, DAY, LAST_YEAR, date_of, day_number};
-use crate::expansion::Expansion;
-use crate::rule::{End, Frequency, Rule, Until};
+use crate::period_days::PeriodDays;
+use crate::rule::{End, Frequency, RecurrenceRule, Until};
 use crate::steps::Steps;
 use crate::zone::Zone;
 
 /// The local times that a rule generates from a start.
 #[derive(Debug, Clone)]
 pub(crate) struct LocalSeries {
-    days: Expansion,
+    days: PeriodDays,
     /// Local seconds of the start.
     start: i64,
     /// Times of day in seconds, ascending.
     times: Vec<i64>,
-    /// The first and the last local time that may occur, inclusive.
+    /// The first and the last possible local time, both inclusive.
     pub(crate) first: i64,
     pub(crate) last: i64,
-    /// Periods after which the pattern repeats.
+    /// After this many periods the pattern repeats.
     cycle: i64,
     regular: Option<Regular>,
 }
 
-/// A series whose periods are all alike: as many days long, with the same times from their beginning.
+/// A series whose periods are all alike: the same number of days, and the same times from the beginning of each.
 #[derive(Debug, Clone)]
 struct Regular {
     /// Local seconds at which the first period begins.
@@ -35,11 +36,11 @@ struct Regular {
     times: Vec<i64>,
 }
 
-/// The set of one period, in order.
+/// The times of one period, ascending.
 #[derive(Debug, Default)]
 struct PeriodSet {
     days: Vec<i32>,
-    /// Indices into days times times that BYSETPOS picked, if there is a BYSETPOS.
+    /// What BYSETPOS picked, as indices into days × times.
     picks: Vec<usize>,
     picked: bool,
 }
@@ -53,7 +54,7 @@ fn gcd(a: i64, b: i64) -> i64 {
 
 impl LocalSeries {
     /// `start` in local seconds. The rule must be DAILY or longer.
-    pub(crate) fn new(rule: &Rule, start: i64) -> Self {
+    pub(crate) fn new(rule: &RecurrenceRule, start: i64) -> Self {
         let time = start.rem_euclid(DAY);
         let or = |mask: u64, value: i64| if mask == 0 { 1 << value } else { mask };
         let hours = or(u64::from(rule.hours), time / 3600);
@@ -74,7 +75,7 @@ impl LocalSeries {
         let last = match rule.end {
             End::Until(Until::Date(day)) => i64::from(day) * DAY + DAY - 1,
             End::Until(Until::Local(local)) => local,
-            // Compared as an instant later; no offset from UTC reaches two days.
+            // The instant is compared later; no offset from UTC reaches two days.
             End::Until(Until::Utc(at)) => at + 2 * DAY,
             End::Never | End::Count(_) => LAST_LOCAL,
         };
@@ -85,7 +86,7 @@ impl LocalSeries {
             last: last.min(LAST_LOCAL),
             cycle: whole_cycle / gcd(whole_cycle, i64::from(rule.interval)),
             regular: None,
-            days: Expansion::new(rule, start.div_euclid(DAY) as i32),
+            days: PeriodDays::new(rule, start.div_euclid(DAY) as i32),
         };
         series.regular = series.find_regular();
         if let End::Count(count) = rule.end {
@@ -94,8 +95,8 @@ impl LocalSeries {
         series
     }
 
-    /// Lets COUNT go over local times that don't exist, where the zone's policy has none of them: those "MUST NOT be
-    /// counted" (RFC 5545, section 3.3.10). None when `work` doesn't suffice.
+    /// Extends COUNT by the local times that don't exist, if the zone's policy skips them: those "MUST NOT be
+    /// counted" (RFC 5545, section 3.3.10). `None` if `work` does not suffice.
     pub(crate) fn count_existing(mut self, zone: &Zone, work: &mut Steps) -> Option<Self> {
         let mut from = self.start;
         loop {
@@ -104,19 +105,19 @@ impl LocalSeries {
                 return Some(self);
             }
             from = self.last + 1;
-            // What is not behind the last is behind the end of the calendar.
+            // If it does not lie behind the last time, it lies behind the end of the calendar.
             self.last = self.nth(from, missing).max(self.last);
         }
     }
 
-    /// How many of its local times from `from` to the last don't exist.
+    /// How many of the local times between `from` and the last don't exist.
     fn missing(&self, zone: &Zone, from: i64, work: &mut Steps) -> Option<usize> {
         let mut count = 0;
         let mut now = zone.segment(zone.resolve(from).low.saturating_sub(DAY));
         while now.to != i64::MAX && now.to + now.offset <= self.last {
             let next = zone.segment(now.to);
             let (gap, end) = (now.to + now.offset, now.to + next.offset);
-            let inside = self.from(gap.max(from)).take_while(|local| *local < end);
+            let inside = self.iter_from(gap.max(from)).take_while(|local| *local < end);
             for local in inside.take(if gap < end { usize::MAX } else { 0 }) {
                 count += usize::from(zone.resolve(local).first.is_none());
                 if !work.take(1) {
@@ -152,14 +153,14 @@ impl LocalSeries {
         (!times.is_empty()).then_some(Regular { base, step: days * i64::from(rule.interval) * DAY, times })
     }
 
-    /// The local time of the `count`th occurrence from `from` on, or the last there is.
+    /// The local time of the `count`th occurrence from `from` on, or the last one if there are fewer.
     fn nth(&self, from: i64, count: usize) -> i64 {
         if let Some(regular) = &self.regular {
             return regular.get(regular.first_at_least(from) + count as i64 - 1).min(LAST_LOCAL);
         }
         let mut left = count;
         let mut last = from;
-        let mut walk = self.from(from);
+        let mut walk = self.iter_from(from);
         while let Some(period) = walk.period {
             let rest = walk.set.len(self) - walk.index;
             if rest >= left {
@@ -175,7 +176,7 @@ impl LocalSeries {
     }
 
     /// The local times from `local` on, ascending.
-    pub(crate) fn from(&self, local: i64) -> LocalIter<'_> {
+    pub(crate) fn iter_from(&self, local: i64) -> LocalIter<'_> {
         let from = local.max(self.first);
         let mut iter =
             LocalIter { series: self, period: None, index: 0, set: PeriodSet::default(), occupied: 0 };
@@ -193,12 +194,12 @@ impl LocalSeries {
         iter
     }
 
-    /// Whether it has this local time: a look at one period.
-    pub(crate) fn has(&self, local: i64) -> bool {
+    /// Whether it has this local time. Looks at one period.
+    pub(crate) fn contains(&self, local: i64) -> bool {
         if local < self.first || local > self.last {
             return false;
         }
-        let mut iter = self.from(local);
+        let mut iter = self.iter_from(local);
         if self.regular.is_some() {
             return iter.next() == Some(local);
         }
@@ -206,10 +207,10 @@ impl LocalSeries {
     }
 
     /// The local times up to `local`, descending.
-    pub(crate) fn back(&self, local: i64) -> LocalBack<'_> {
+    pub(crate) fn descending_from(&self, local: i64) -> LocalDescending<'_> {
         let to = local.min(self.last);
         let mut iter =
-            LocalBack { series: self, period: -1, index: 0, set: PeriodSet::default(), occupied: 0 };
+            LocalDescending { series: self, period: -1, index: 0, set: PeriodSet::default(), occupied: 0 };
         if to >= self.first {
             iter.period = self.period_of(to.min(i64::from(day_number(LAST_YEAR, 12, 31)) * DAY));
             iter.occupied = iter.period;
@@ -234,7 +235,7 @@ impl LocalSeries {
         units.div_euclid(self.days.rule.interval.into())
     }
 
-    /// The next period that can have days; None behind the end of the calendar.
+    /// The next period that may contain days; `None` after the end of the calendar.
     fn period_after(&self, period: i64) -> Option<i64> {
         let next = period + 1;
         if self.days.rule.frequency != Frequency::Daily || self.days.rule.months == 0 {
@@ -258,7 +259,7 @@ impl LocalSeries {
         (day <= i64::from(day_number(LAST_YEAR, 12, 31))).then_some(day as i32)
     }
 
-    /// Writes the set of a period. False behind the end of the calendar.
+    /// Writes the times of a period into `set`. False after the end of the calendar.
     fn fill(&self, period: i64, set: &mut PeriodSet) -> bool {
         set.days.clear();
         let (year, month, _) = self.days.start_date;
@@ -310,7 +311,7 @@ impl LocalSeries {
 }
 
 impl Regular {
-    /// The `index`th time from the beginning of the first period, from 0.
+    /// The time with this index, counted from the beginning of the first period.
     fn get(&self, index: i64) -> i64 {
         let count = self.times.len() as i64;
         let period = index.div_euclid(count).saturating_mul(self.step);
@@ -349,15 +350,15 @@ impl PeriodSet {
     }
 }
 
-/// Ascending local times.
+/// Local times of a series, ascending.
 #[derive(Debug)]
 pub(crate) struct LocalIter<'a> {
     series: &'a LocalSeries,
-    /// None behind the last.
+    /// `None` after the last.
     period: Option<i64>,
     index: usize,
     set: PeriodSet,
-    /// The last period that had anything; a whole cycle without ends the search.
+    /// The last period that contained a time. The search ends after a whole cycle of empty periods.
     occupied: i64,
 }
 
@@ -403,18 +404,18 @@ impl Iterator for LocalIter<'_> {
     }
 }
 
-/// Descending local times.
+/// Local times of a series, descending.
 #[derive(Debug)]
-pub(crate) struct LocalBack<'a> {
+pub(crate) struct LocalDescending<'a> {
     series: &'a LocalSeries,
-    /// Negative before the first.
+    /// Negative before the first period.
     period: i64,
     index: usize,
     set: PeriodSet,
     occupied: i64,
 }
 
-impl Iterator for LocalBack<'_> {
+impl Iterator for LocalDescending<'_> {
     type Item = i64;
 
     fn next(&mut self) -> Option<i64> {

@@ -1,47 +1,48 @@
-//! A series that is moved as a whole, and the moves under which none of its events touches what is taken.
+//! Moves a series as a whole, and removes the moves under which one of its events touches blocked time.
 //!
-//! Moves lie on a grid. Of each occurrence the stretches that are taken are turned into stretches of moves, and these
-//! are cut out of those that are left: what that costs depends on what is taken nearby, not on how many moves there
-//! are. Where clocks change near an occurrence its moves are looked at one by one.
-//! Never: a move left under which an event begins before now or touches something.
+//! Moves lie on a grid. For each occurrence, blocked stretches of time become ranges of moves, and those are
+//! removed from the ranges that are left. So the cost depends on what is blocked nearby, not on the number of
+//! moves. Near a change of the clocks, each move is tried by itself. No remaining move lets an event begin before
+//! now or touch blocked time.
 
 use std::sync::Arc;
 
 use crate::days::DAY;
-use crate::expanded::Ahead;
+use crate::expanded::LookAhead;
 use crate::free::Search;
-use crate::recurrence::{Found, Recurrence};
+use crate::recurrence::{RawOccurrence, Recurrence};
 use crate::spans::Span;
 use crate::spec::Length;
 use crate::steps::Steps;
-use crate::zone::{Calm, Zone};
+use crate::zone::{FixedOffsetRange, Zone};
 
-/// Moves that are looked at in one search, nearest first.
+/// A search looks at this many moves, nearest first.
 pub(crate) const MAX_MOVES: i64 = 20_000;
-/// Occurrences of a series that is moved; later ones are left out of account.
+/// A search moves this many occurrences; it ignores later ones.
 const MAX_MOVED: usize = 20_000;
 
-/// The moves of a search: whole multiples of the grid, and what leads to the first of them.
+/// The moves of a search: whole multiples of `step`, counted from `base`, which leads to the grid point at or
+/// before the first start.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Grid {
     base: i64,
     step: i64,
-    /// The farthest, in seconds.
+    /// The longest distance, in seconds.
     pub(crate) reach: i64,
-    /// Farther ones were asked for.
+    /// Whether moves beyond `reach` were asked for.
     pub(crate) is_cut: bool,
 }
 
-/// Moves of a grid that follow each other, the last included.
-pub(crate) type Stretch = (i64, i64);
+/// A range of consecutive moves of a grid: the first and the last.
+pub(crate) type MoveRange = (i64, i64);
 
 impl Grid {
-    /// The moves of a series whose first local start is `first`.
+    /// The moves of a series whose first occurrence starts at the local time `first`.
     pub(crate) fn new(search: &Search, first: i64, all_day: bool) -> Self {
         let minutes = (search.grid.as_secs() / 60).clamp(1, DAY / 60);
         let step = if all_day { DAY } else { minutes * 60 };
         let (asked, most) = (search.reach.as_secs().max(0), step * (MAX_MOVES / 2));
-        // From the grid's start at or before the first.
+        // Leads from the first start back to the grid point at or before it.
         let base = -first.rem_euclid(DAY).rem_euclid(step);
         Self { base, step, reach: asked.min(most), is_cut: asked > most }
     }
@@ -50,22 +51,23 @@ impl Grid {
         self.base + number * self.step
     }
 
-    /// How far the moves lie that are nearer than `shift`, at most. None if there is none.
+    /// The distance that contains all moves nearer than `shift`. `None` if there is no such move.
     pub(crate) fn nearer(self, shift: i64) -> Option<i64> {
         Some(shift.abs() - self.step).filter(|within| *within >= 0)
     }
 
-    /// The last move that is at most `shift`.
+    /// The number of the last move that is at most `shift`.
     fn last(self, shift: i64) -> i64 {
         shift.saturating_sub(self.base).div_euclid(self.step)
     }
 
-    /// The first move that is at least `shift`.
+    /// The number of the first move that is at least `shift`.
     fn first(self, shift: i64) -> i64 {
         self.last(shift - 1) + 1
     }
 
-    /// How far to look at first, and then: so few that what is found near ends the search early.
+    /// The distances up to which to search, one after the other. The first is small, so that free times nearby end
+    /// the search early.
     pub(crate) fn rings(self) -> impl Iterator<Item = i64> {
         let mut ring = Some((16 * self.step).min(self.reach));
         std::iter::from_fn(move || {
@@ -75,8 +77,8 @@ impl Grid {
         })
     }
 
-    /// The moves farther than `inner` and at most as far as `outer`.
-    pub(crate) fn ring(self, inner: Option<i64>, outer: i64) -> Vec<Stretch> {
+    /// The moves beyond the distance `inner`, up to the distance `outer`.
+    pub(crate) fn ring(self, inner: Option<i64>, outer: i64) -> Vec<MoveRange> {
         let sides = match inner {
             None => [(-outer, outer), (1, 0)],
             Some(inner) => [(-outer, -inner - 1), (inner + 1, outer)],
@@ -86,31 +88,32 @@ impl Grid {
     }
 }
 
-/// The occurrences of a series that are moved.
+/// The occurrences of a series that is to be moved.
 #[derive(Debug)]
-pub(crate) struct Movable {
+pub(crate) struct MovableSeries {
     recurrence: Arc<Recurrence>,
-    /// What is ahead, no local time twice.
-    starts: Vec<Found>,
-    /// It counts in real time.
+    /// The occurrences ahead; each local time is there once.
+    starts: Vec<RawOccurrence>,
+    /// Whether the series counts in real time.
     is_real: bool,
-    /// There are more than these.
+    /// Whether there are more occurrences than these.
     pub(crate) is_cut: bool,
 }
 
-/// How one occurrence follows its move, up to the `last` one: it begins at `from` and the move.
-struct Line {
+/// How one occurrence follows its moves as long as no clock change interferes: moved by `shift`,
+/// it begins at `from` plus `shift`. Holds for shifts up to `last`.
+struct SteadyMove {
     from: i64,
     length: i64,
     last: i64,
 }
 
-impl Movable {
-    /// Those from now on. None when the steps don't suffice.
-    pub(crate) fn new(recurrence: &Arc<Recurrence>, ahead: Ahead, steps: &mut Steps) -> Option<Self> {
+impl MovableSeries {
+    /// The occurrences from now on. `None` if the steps run out.
+    pub(crate) fn new(recurrence: &Arc<Recurrence>, ahead: LookAhead, steps: &mut Steps) -> Option<Self> {
         let is_real = recurrence.rules().iter().any(|rule| rule.frequency().is_sub_daily());
         let mut found = recurrence.occurrences_from(ahead.now);
-        let mut starts: Vec<Found> = Vec::new();
+        let mut starts: Vec<RawOccurrence> = Vec::new();
         let mut is_cut = false;
         while let Some(found) = found.next_found_within(steps).filter(|it| it.moment.at < ahead.until) {
             if found.length == Length::default() {
@@ -135,32 +138,32 @@ impl Movable {
         self.starts.len()
     }
 
-    /// The first local start.
+    /// The local start of the first occurrence.
     pub(crate) fn first(&self) -> Option<i64> {
         self.starts.first().map(|found| found.wall)
     }
 
-    /// No moved event lies outside of it.
+    /// The span that contains all events under all moves up to `reach`.
     pub(crate) fn window(&self, reach: i64) -> Span {
         let (Some(first), Some(last)) = (self.starts.first(), self.starts.last()) else {
             return Span { start: 0, end: 0 };
         };
         let length = |length: Length| i64::from(length.days) * DAY + length.seconds;
         let longest = self.starts.iter().map(|found| length(found.length)).max().unwrap_or(0);
-        // A change of the clocks, at the start and at the end.
+        // Room for a change of the clocks, at the start and at the end.
         let margin = reach + 2 * DAY;
         Span { start: first.moment.at - margin, end: last.moment.at + longest + margin }
     }
 
-    /// Takes from `moves` those under which an event touches one of `walls`. False when the steps don't suffice.
-    pub(crate) fn cut(
+    /// Removes from `moves` those under which an event touches one of `blocked`. False if the steps run out.
+    pub(crate) fn remove_blocked(
         &self,
         grid: Grid,
-        moves: &mut Vec<Stretch>,
-        walls: &[Span],
+        moves: &mut Vec<MoveRange>,
+        blocked: &[Span],
         steps: &mut Steps,
     ) -> bool {
-        let mut quick = Quick::of(&self.recurrence.zone);
+        let mut cache = OffsetCache::new(&self.recurrence.zone);
         let mut left = Vec::new();
         for index in 0..self.starts.len() {
             if moves.is_empty() {
@@ -171,14 +174,14 @@ impl Movable {
                 let mut number = first;
                 while number <= last {
                     let shift = grid.shift(number);
-                    let end = if let Some(line) = self.line(index, shift, &mut quick) {
-                        let end = last.min(grid.last(line.last));
-                        if !cut_line(grid, &line, (number, end), walls, &mut left, steps) {
+                    let end = if let Some(steady) = self.steady_move(index, shift, &mut cache) {
+                        let end = last.min(grid.last(steady.last));
+                        if !remove_blocked_steady(grid, &steady, (number, end), blocked, &mut left, steps) {
                             return false;
                         }
                         end
                     } else {
-                        if !self.moved(index, shift).any(|event| touches(walls, event)) {
+                        if !self.moved(index, shift).any(|event| touches(blocked, event)) {
                             push(&mut left, number, number);
                         }
                         number
@@ -194,13 +197,13 @@ impl Movable {
         true
     }
 
-    /// The events of all occurrences under a move.
+    /// Writes the events of all occurrences under a move into `events`.
     pub(crate) fn events(&self, shift: i64, events: &mut Vec<Span>) {
         events.clear();
-        let mut quick = Quick::of(&self.recurrence.zone);
+        let mut cache = OffsetCache::new(&self.recurrence.zone);
         for index in 0..self.starts.len() {
-            match self.line(index, shift, &mut quick) {
-                Some(Line { from, length, .. }) => {
+            match self.steady_move(index, shift, &mut cache) {
+                Some(SteadyMove { from, length, .. }) => {
                     events.push(Span { start: from + shift, end: from + shift + length });
                 }
                 None => events.extend(self.moved(index, shift)),
@@ -208,9 +211,10 @@ impl Movable {
         }
     }
 
-    /// One occurrence under one move: twice where its local time exists twice, never where it doesn't and is left out.
+    /// The events of one occurrence under one move: two if its local time exists twice, none if it doesn't exist
+    /// and is skipped.
     pub(crate) fn moved(&self, index: usize, shift: i64) -> impl Iterator<Item = Span> {
-        let Found { moment, wall, length, .. } = self.starts[index];
+        let RawOccurrence { moment, wall, length, .. } = self.starts[index];
         let starts = if self.is_real {
             [Some(moment.at + shift), None]
         } else {
@@ -221,63 +225,67 @@ impl Movable {
         starts.into_iter().flatten().map(move |start| Span { start, end: end(start) })
     }
 
-    /// How an occurrence follows the moves from `shift` on. None near a change of the clocks.
+    /// How an occurrence follows the moves from `shift` on. `None` near a change of the clocks.
     #[inline]
-    fn line(&self, index: usize, shift: i64, quick: &mut Quick<'_>) -> Option<Line> {
-        let Found { moment, wall, length, .. } = self.starts[index];
+    fn steady_move(&self, index: usize, shift: i64, cache: &mut OffsetCache<'_>) -> Option<SteadyMove> {
+        let RawOccurrence { moment, wall, length, .. } = self.starts[index];
         let (from, mut last) = if self.is_real {
             (moment.at, i64::MAX)
         } else {
-            let calm = quick.calm(0, wall + shift)?;
-            (wall - calm.offset, calm.last().saturating_sub(wall))
+            let fixed = cache.fixed_offset(0, wall + shift)?;
+            (wall - fixed.offset, fixed.last().saturating_sub(wall))
         };
         let mut seconds = length.seconds;
         if length.days != 0 {
             let day = wall + i64::from(length.days) * DAY;
-            let calm = quick.calm(1, day + shift)?;
-            last = last.min(calm.last().saturating_sub(day));
-            seconds += (day - calm.offset - from).max(0);
+            let fixed = cache.fixed_offset(1, day + shift)?;
+            last = last.min(fixed.last().saturating_sub(day));
+            seconds += (day - fixed.offset - from).max(0);
         }
-        Some(Line { from, length: seconds, last })
+        Some(SteadyMove { from, length: seconds, last })
     }
 }
 
-/// Finds the stretch without a change of the clocks that a start or an end is in, which is mostly that of the one before.
-struct Quick<'a> {
+/// Finds the range of one UTC offset that contains a start or an end; usually it is the same as for the one before.
+struct OffsetCache<'a> {
     zone: &'a Zone,
-    calm: [Calm; 2],
+    fixed: [FixedOffsetRange; 2],
 }
 
-impl<'a> Quick<'a> {
-    fn of(zone: &'a Zone) -> Self {
-        Self { zone, calm: [zone.calm(0); 2] }
+impl<'a> OffsetCache<'a> {
+    fn new(zone: &'a Zone) -> Self {
+        Self { zone, fixed: [zone.fixed_offset_around(0); 2] }
     }
 
     #[inline]
-    fn calm(&mut self, which: usize, local: i64) -> Option<Calm> {
-        let calm = self.calm[which];
-        if calm.holds(local) {
-            return Some(calm);
+    fn fixed_offset(&mut self, which: usize, local: i64) -> Option<FixedOffsetRange> {
+        let fixed = self.fixed[which];
+        if fixed.contains(local) {
+            return Some(fixed);
         }
-        let near = self.zone.calm(local - calm.offset);
-        self.calm[which] =
-            if near.holds(local) { near } else { self.zone.calm(self.zone.resolve(local).low) };
-        Some(self.calm[which]).filter(|calm| calm.holds(local))
+        let near = self.zone.fixed_offset_around(local - fixed.offset);
+        self.fixed[which] = if near.contains(local) {
+            near
+        } else {
+            self.zone.fixed_offset_around(self.zone.resolve(local).low)
+        };
+        Some(self.fixed[which]).filter(|fixed| fixed.contains(local))
     }
 }
 
-/// Adds to `left` those of the moves from `number` to `end` under which one occurrence touches none of `walls`.
-fn cut_line(
+/// Adds to `left` the moves from `number` to `end` under which one occurrence touches none of `blocked`. False if
+/// the steps run out.
+fn remove_blocked_steady(
     grid: Grid,
-    line: &Line,
-    (mut number, end): Stretch,
-    walls: &[Span],
-    left: &mut Vec<Stretch>,
+    steady: &SteadyMove,
+    (mut number, end): MoveRange,
+    blocked: &[Span],
+    left: &mut Vec<MoveRange>,
     steps: &mut Steps,
 ) -> bool {
-    let start = line.from + grid.shift(number);
-    for wall in &walls[walls.partition_point(|wall| wall.end <= start)..] {
-        let first = grid.first(wall.start - line.length + 1 - line.from);
+    let start = steady.from + grid.shift(number);
+    for span in &blocked[blocked.partition_point(|span| span.end <= start)..] {
+        let first = grid.first(span.start - steady.length + 1 - steady.from);
         if number > end || first > end {
             break;
         }
@@ -287,7 +295,7 @@ fn cut_line(
         if first > number {
             push(left, number, first - 1);
         }
-        number = number.max(grid.last(wall.end - 1 - line.from) + 1);
+        number = number.max(grid.last(span.end - 1 - steady.from) + 1);
     }
     if number <= end {
         push(left, number, end);
@@ -295,16 +303,16 @@ fn cut_line(
     true
 }
 
-fn push(left: &mut Vec<Stretch>, first: i64, last: i64) {
+fn push(left: &mut Vec<MoveRange>, first: i64, last: i64) {
     match left.last_mut() {
         Some(before) if before.1 == first - 1 => before.1 = last,
         _ => left.push((first, last)),
     }
 }
 
-/// Whether an event touches one of `walls`, which are in order and apart.
-pub(crate) fn touches(walls: &[Span], event: Span) -> bool {
-    walls
-        .get(walls.partition_point(|wall| wall.end <= event.start))
-        .is_some_and(|wall| wall.start < event.end)
+/// Whether an event touches one of `blocked`, which must be in order and apart.
+pub(crate) fn touches(blocked: &[Span], event: Span) -> bool {
+    blocked
+        .get(blocked.partition_point(|span| span.end <= event.start))
+        .is_some_and(|span| span.start < event.end)
 }

@@ -1,40 +1,40 @@
-//! The set of occurrences: rules and dates merged, exceptions taken out, in order of instants.
+//! The set of occurrences: merges rules and dates, takes exceptions out, and sorts by instant.
 //!
-//! Never gives an instant twice.
+//! Never yields the same instant twice.
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::{AmbiguousOffset, TimeZone};
 
 use crate::days::DAY;
-use crate::recurrence::{Found, Recurrence};
-use crate::series::{Moments, Part};
+use crate::recurrence::{RawOccurrence, Recurrence};
+use crate::segment::{Moments, RuleSegment};
 use crate::spec::{Length, MAX_OVERRIDE_STEPS};
 use crate::steps::Steps;
-use crate::zone::{Moment, Turn, Zone, ceil_second, civil, floor_second, timestamp};
+use crate::zone::{FoldSide, Moment, Zone, ceil_second, civil, floor_second, timestamp};
 
-/// Times in a row that `except_rules` may take out before a search ends.
+/// A search ends after `except_rules` took out this many times in a row.
 const MAX_EXCEPTED: u32 = 100_000;
 
-/// What it counts as to begin with one part of a recurrence, in steps.
+/// Steps for starting to iterate one segment of a recurrence.
 const EACH_PART: usize = 10;
 
-/// One occurrence. Half open: `end` is not part of it.
+/// One occurrence: from `start` until before `end`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Occurrence {
     /// When it begins.
     pub start: Timestamp,
-    /// When it ends; equal to `start` without a duration.
+    /// When it ends. Equal to `start` if it has no duration.
     pub end: Timestamp,
-    /// The local time that names it (RECURRENCE-ID): what the rule or date says, also where that time does not
-    /// exist and `start` was moved forward, and where an override moved it. Midnight when all-day.
+    /// The local time that names it (RECURRENCE-ID): what the rule or date says. It stays the same if that time
+    /// does not exist and `start` is later, and if an override moved the occurrence. Midnight if all-day.
     pub local_start: DateTime,
-    /// Whether it is the second of a local time that exists twice. With `local_start` this is its identity.
+    /// Whether it is the second of a local time that exists twice. Together with `local_start` it is the identity.
     pub repeated: bool,
 }
 
 impl Occurrence {
-    /// Whether its local time does not exist in the zone, and it comes later for that.
+    /// Whether it comes later because its local time does not exist in the zone.
     pub fn is_shifted(&self, zone: &TimeZone) -> bool {
         match zone.to_ambiguous_timestamp(self.local_start).offset() {
             AmbiguousOffset::Gap { before, .. } => {
@@ -44,47 +44,47 @@ impl Occurrence {
         }
     }
 
-    /// Its identity within the recurrence, stable across restarts and edits of other fields: the local start,
-    /// such as `2026-01-05T10:00:00`, followed by `/2` for the second of a repeated local time.
+    /// Its identity within the recurrence, stable across restarts and edits of other fields: the local start, such
+    /// as `2026-01-05T10:00:00`, and `/2` behind it for the second of a repeated local time.
     pub fn id(&self) -> String {
         format!("{}{}", self.local_start, if self.repeated { "/2" } else { "" })
     }
 }
 
-/// The occurrences of a recurrence in order of their start, no two with the same start.
+/// The occurrences of a recurrence, ordered by start. No two have the same start.
 #[derive(Debug)]
 pub struct Occurrences<'a> {
     recurrence: &'a Recurrence,
-    sources: Vec<Source<'a>>,
-    singles: &'a [Found],
-    /// There is one source and nothing else, so nothing is merged.
+    sources: Vec<SegmentCursor<'a>>,
+    singles: &'a [RawOccurrence],
+    /// There is one source and no single date, so nothing has to be merged.
     alone: bool,
     after: i64,
-    /// What looking at times that exceptions took out has cost.
+    /// What it cost to look at times that exceptions took out.
     spent: u64,
 }
 
 #[derive(Debug)]
-struct Source<'a> {
-    part: &'a Part,
+struct SegmentCursor<'a> {
+    segment: &'a RuleSegment,
     next: Option<Moment>,
     moments: Moments<'a>,
 }
 
-impl Source<'_> {
+impl SegmentCursor<'_> {
     #[inline]
-    fn found(&self, zone: &Zone, moment: Moment) -> Found {
-        let wall = self.part.wall(zone, moment);
-        Found { moment, wall, length: self.part.length, own: false, fixed: false }
+    fn found(&self, zone: &Zone, moment: Moment) -> RawOccurrence {
+        let wall = self.segment.wall(zone, moment);
+        RawOccurrence { moment, wall, length: self.segment.length, own_length: false, is_override: false }
     }
 }
 
 impl Recurrence {
     /// The occurrences that start after `after`.
     ///
-    /// Costs the same however long ago the recurrence began. The iterator ends at the end of the recurrence, or
-    /// in the year 9998, or when a rule shorter than DAILY finds nothing for 400 years, or when `except_rules`
-    /// take out 100,000 times in a row.
+    /// The cost does not depend on how long ago the recurrence began. The iterator ends with the recurrence, in the
+    /// year 9998, when a rule shorter than DAILY finds nothing for 400 years, or when `except_rules` take out
+    /// 100,000 times in a row.
     pub fn occurrences(&self, after: Timestamp) -> Occurrences<'_> {
         self.occurrences_from(floor_second(after).saturating_add(1))
     }
@@ -104,15 +104,15 @@ impl Recurrence {
         let mut bound = ceil_second(t);
         for _ in 0..MAX_EXCEPTED {
             let single = self.singles[..self.singles.partition_point(|it| it.moment.at < bound)].last();
-            let of_rules = self.parts.iter().filter_map(|part| part.before(&self.zone, bound));
+            let of_rules = self.segments.iter().filter_map(|segment| segment.last_before(&self.zone, bound));
             let last = of_rules.chain(single.map(|it| it.moment)).max_by_key(|moment| moment.at)?;
-            // Another on the same instant may stand where this one is excepted.
+            // Another occurrence may have the same instant as the one that is excepted.
             let same = self.occurrences_from(last.at).next().filter(|it| it.start.as_second() == last.at);
             if same.is_some() {
                 return same;
             }
             bound = last.at;
-            // Step over an excepted day whole, unless its midnight exists twice or not at all.
+            // Skip an excepted day as a whole, unless its midnight exists twice or not at all.
             let midnight = self.zone.resolve(last.local.div_euclid(DAY) * DAY);
             if self.may_step_over(last) && midnight.low == midnight.high {
                 bound = midnight.low.min(bound);
@@ -121,7 +121,7 @@ impl Recurrence {
         None
     }
 
-    /// The occurrences that are not over at `t`: those under way, then those that start at or after it.
+    /// The occurrences that have not ended at `t`: first those under way, then those that start at or after it.
     pub fn current(&self, t: Timestamp) -> impl Iterator<Item = Occurrence> {
         self.occurrences_from(floor_second(t).saturating_sub(self.reach))
             .filter(move |it| it.end > t || it.start >= t)
@@ -133,27 +133,27 @@ impl Recurrence {
         let mut steps = Steps::new(MAX_OVERRIDE_STEPS);
         let found = self.find_local(
             crate::zone::local_seconds(local),
-            Turn::second_if(id.ends_with("/2")),
+            FoldSide::second_if(id.ends_with("/2")),
             &mut steps,
         )?;
         Some(self.occurrence(&found))
     }
 
-    /// None too when the steps don't suffice; then none is left.
-    pub(crate) fn find_local(&self, local: i64, turn: Turn, steps: &mut Steps) -> Option<Found> {
-        let named = |it: &Found| it.moment.local == local && it.moment.turn == turn;
-        let moved = self.singles.iter().find(|it| it.fixed && named(it));
+    /// The occurrence with this name. `None` also if the steps run out; then `steps` is empty.
+    pub(crate) fn find_local(&self, local: i64, side: FoldSide, steps: &mut Steps) -> Option<RawOccurrence> {
+        let named = |it: &RawOccurrence| it.moment.local == local && it.moment.side == side;
+        let moved = self.singles.iter().find(|it| it.is_override && named(it));
         if moved.is_some() {
             return moved.copied();
         }
         let resolved = self.zone.resolve(local);
-        let mut shifts: Vec<i64> = self.parts.iter().map(|part| part.shift).chain([0]).collect();
+        let mut shifts: Vec<i64> = self.segments.iter().map(|segment| segment.shift).chain([0]).collect();
         shifts.sort_unstable_by_key(|shift| (shift.abs(), *shift));
         shifts.dedup();
         shifts.into_iter().find_map(|shift| {
-            // A shift on the local clock is, in instants, at most a change of the clocks off.
+            // On the time line, a shift of the local clock differs by at most one change of the clocks.
             let margin = if shift == 0 { 0 } else { DAY };
-            if !steps.take(EACH_PART * self.parts.len()) {
+            if !steps.take(EACH_PART * self.segments.len()) {
                 return None;
             }
             let mut near = self.occurrences_from(resolved.low.saturating_add(shift - margin));
@@ -163,16 +163,16 @@ impl Recurrence {
         })
     }
 
-    pub(crate) fn occurrences_from(&self, at: i64) -> Occurrences<'_> {
+    pub(crate) fn occurrences_from<'a>(&'a self, at: i64) -> Occurrences<'a> {
         let singles = &self.singles[self.singles.partition_point(|it| it.moment.at < at)..];
-        let alone = self.parts.len() == 1 && singles.is_empty();
-        let source = |part| {
-            let mut moments = Part::from(part, &self.zone, at);
-            Source { part, next: if alone { None } else { moments.next() }, moments }
+        let alone = self.segments.len() == 1 && singles.is_empty();
+        let source = |segment: &'a RuleSegment| {
+            let mut moments = segment.moments_from(&self.zone, at);
+            SegmentCursor { segment, next: if alone { None } else { moments.next() }, moments }
         };
         Occurrences {
             recurrence: self,
-            sources: self.parts.iter().map(source).collect(),
+            sources: self.segments.iter().map(source).collect(),
             singles,
             alone,
             after: at.saturating_sub(1),
@@ -180,14 +180,14 @@ impl Recurrence {
         }
     }
 
-    /// When an event ends that begins at `at`, which is `wall` on the local clock.
+    /// When an event ends that begins at the instant `at`, which is `wall` on the local clock.
     #[inline]
     pub(crate) fn end_of(&self, at: i64, wall: i64, length: Length) -> i64 {
         let days = match length.days {
             0 => at,
             days => {
                 let next = self.zone.resolve(wall + i64::from(days) * DAY);
-                // Where a day is missing or the clocks are set back, never before it begins.
+                // An event never ends before it begins, even if a day is missing or the clocks are set back.
                 next.first.map_or(next.high, |m| m.at).max(at)
             }
         };
@@ -195,44 +195,45 @@ impl Recurrence {
     }
 
     #[inline]
-    pub(crate) fn occurrence(&self, found: &Found) -> Occurrence {
+    pub(crate) fn occurrence(&self, found: &RawOccurrence) -> Occurrence {
         let at = found.moment.at;
         Occurrence {
             start: timestamp(at),
             end: timestamp(self.end_of(at, found.wall, found.length)),
             local_start: civil(found.moment.local),
-            repeated: found.moment.turn == Turn::Second,
+            repeated: found.moment.side == FoldSide::Second,
         }
     }
 }
 
 impl Occurrences<'_> {
     #[inline]
-    pub(crate) fn next_found(&mut self) -> Option<Found> {
-        if self.alone && self.recurrence.whole { self.next_plain() } else { self.next_merged() }
+    pub(crate) fn next_found(&mut self) -> Option<RawOccurrence> {
+        if self.alone && self.recurrence.no_exceptions { self.next_plain() } else { self.next_merged() }
     }
 
-    /// The next one, and what it cost to find it taken from `steps`. None too when they don't suffice; then none is left.
+    /// The next occurrence; takes what it cost from `steps`. `None` also if the steps run out; then `steps` is
+    /// empty.
     #[inline]
-    pub(crate) fn next_found_within(&mut self, steps: &mut Steps) -> Option<Found> {
+    pub(crate) fn next_found_within(&mut self, steps: &mut Steps) -> Option<RawOccurrence> {
         let before = self.work();
         let found = self.next_found();
         let work = self.work().saturating_sub(before) + self.each();
         steps.take(work as usize).then_some(found)?
     }
 
-    /// What a look at one time costs: the least of all sources is looked for, and held against each exception.
+    /// Steps for one time: find the earliest of all sources, and compare it with each exception rule.
     fn each(&self) -> u64 {
-        (self.sources.len().max(1) + 4 * self.recurrence.except_parts.len()) as u64
+        (self.sources.len().max(1) + 4 * self.recurrence.except_segments.len()) as u64
     }
 
     fn work(&self) -> u64 {
         self.spent + self.sources.iter().map(|source| source.moments.work()).sum::<u64>()
     }
 
-    /// What [`Self::next_merged`] finds where nothing is merged or taken out.
+    /// The same as [`Self::next_merged`], if there is nothing to merge or to take out.
     #[inline]
-    fn next_plain(&mut self) -> Option<Found> {
+    fn next_plain(&mut self) -> Option<RawOccurrence> {
         let source = self.sources.first_mut()?;
         let after = self.after;
         let moment = source.moments.find(|moment| moment.at > after)?;
@@ -240,7 +241,7 @@ impl Occurrences<'_> {
         Some(source.found(&self.recurrence.zone, moment))
     }
 
-    fn next_merged(&mut self) -> Option<Found> {
+    fn next_merged(&mut self) -> Option<RawOccurrence> {
         let (mut excepted, mut by_rule) = (0u64, 0);
         loop {
             let found = self.least()?;
@@ -248,8 +249,8 @@ impl Occurrences<'_> {
                 continue;
             }
             let recurrence = self.recurrence;
-            if recurrence.whole || found.fixed || !recurrence.excepts(found.moment) {
-                if recurrence.whole || !recurrence.excepts_by_rule(&found) {
+            if recurrence.no_exceptions || found.is_override || !recurrence.excepts(found.moment) {
+                if recurrence.no_exceptions || !recurrence.excepts_by_rule(&found) {
                     self.after = found.moment.at;
                     return Some(found);
                 }
@@ -268,15 +269,15 @@ impl Occurrences<'_> {
         }
     }
 
-    /// Takes the least of all, excepted or not.
-    fn least(&mut self) -> Option<Found> {
+    /// Takes the earliest of all sources, excepted or not.
+    fn least(&mut self) -> Option<RawOccurrence> {
         let zone = &self.recurrence.zone;
         if self.alone {
             let source = self.sources.first_mut()?;
             let moment = source.moments.next()?;
             return Some(source.found(zone, moment));
         }
-        let mut least: Option<(&mut Source<'_>, Moment)> = None;
+        let mut least: Option<(&mut SegmentCursor<'_>, Moment)> = None;
         for source in &mut self.sources {
             if let Some(moment) = source.next
                 && least.as_ref().is_none_or(|(_, least)| moment.at < least.at)
@@ -285,9 +286,9 @@ impl Occurrences<'_> {
             }
         }
         if let Some((single, rest)) = self.singles.split_first() {
-            // A date's own length counts where a rule has the same instant (RFC 5545, section 3.8.5.2).
+            // If a date has the same instant as a rule, the date's own length applies (RFC 5545, section 3.8.5.2).
             let at = single.moment.at;
-            if least.as_ref().is_none_or(|(_, least)| at < least.at || at == least.at && single.own) {
+            if least.as_ref().is_none_or(|(_, least)| at < least.at || at == least.at && single.own_length) {
                 self.singles = rest;
                 return Some(*single);
             }
@@ -297,7 +298,7 @@ impl Occurrences<'_> {
         Some(source.found(zone, moment))
     }
 
-    /// Steps over the rest of an excepted day with very many occurrences.
+    /// Skips the rest of an excepted day with very many occurrences.
     fn step_over_day(&mut self, moment: Moment) {
         let midnight = self.recurrence.zone.resolve((moment.local.div_euclid(DAY) + 1) * DAY);
         if midnight.low == midnight.high && midnight.low > moment.at {

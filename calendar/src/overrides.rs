@@ -1,61 +1,64 @@
-//! Occurrences that are otherwise than rule and dates say (RFC 5545, section 3.8.4.4).
+//! Applies overrides: occurrences that differ from what rules and dates say (RFC 5545, section 3.8.4.4).
 //!
-//! An override names an occurrence by what rule and dates give it. Those for all of the future cut the rules into
-//! parts; then those for one take it out and put it where they say. Never refers to what another override did.
+//! An override names an occurrence by the time that rules and dates give it, never by what another override did.
+//! First, overrides of all future occurrences split the rules into segments. Then overrides of one occurrence take
+//! it out and put it where they say.
 
-use crate::misfit::Faults;
-use crate::recurrence::{Found, Recurrence};
-use crate::series::Series;
-use crate::spec::{Length, MAX_DATES, MAX_OVERRIDE_STEPS, Override, RecurrenceError, When, read, short};
+use crate::recurrence::{RawOccurrence, Recurrence};
+use crate::segment::RuleSeries;
+use crate::spec::{
+    Length, MAX_DATES, MAX_OVERRIDE_STEPS, Override, RecurrenceError, SpecTime, read_time, short,
+};
+use crate::spec_problem::SpecProblems;
 use crate::steps::Steps;
-use crate::zone::{Moment, Turn};
+use crate::zone::{FoldSide, Moment};
 
-/// What a copy of a part counts as, in steps.
+/// Steps for copying one segment.
 const COPY: usize = 10;
 
-/// Where rules and dates could not all be `read`, only the texts are judged.
+/// Applies all overrides. If not all rules and dates could be read (`are_read`), only checks the texts.
 pub(crate) fn apply(
     recurrence: &mut Recurrence,
     overrides: &[Override],
     are_read: bool,
-    faults: &mut Faults,
+    problems: &mut SpecProblems,
 ) {
     if overrides.len() > MAX_DATES {
-        return faults.add(RecurrenceError::TooManyDates { list: "overrides" });
+        return problems.add(RecurrenceError::TooManyDates { list: "overrides" });
     }
     let mut named = Vec::new();
     let mut steps = Steps::new(MAX_OVERRIDE_STEPS);
-    let before = faults.len();
+    let before = problems.len();
     for (index, it) in overrides.iter().enumerate() {
         let missing = || RecurrenceError::NoSuchOccurrence { index, found: short(&it.recurrence_id) };
         if are_read {
-            let found = name(recurrence, it, &mut steps);
+            let found = find_named(recurrence, it, &mut steps);
             if steps.left() == 0 {
-                return faults.add(RecurrenceError::OverridesTooCostly);
+                return problems.add(RecurrenceError::OverridesTooCostly);
             }
-            named.extend(faults.take(found.ok_or_else(missing)).map(|found| (found, index, it)));
-        } else if read(it.recurrence_id.strip_suffix("/2").unwrap_or(&it.recurrence_id)).is_none() {
-            faults.add(missing());
+            named.extend(problems.take(found.ok_or_else(missing)).map(|found| (found, index, it)));
+        } else if read_time(it.recurrence_id.strip_suffix("/2").unwrap_or(&it.recurrence_id)).is_none() {
+            problems.add(missing());
         }
         let start = it.start.as_deref().map(|text| new_start(recurrence, index, text)).transpose();
-        faults.take(start);
+        problems.take(start);
         let own = it.duration.is_some() || it.nominal_days != 0;
-        faults.take(
+        problems.take(
             own.then(|| Length::new(it.duration, it.nominal_days, recurrence.zone.all_day)).transpose(),
         );
     }
-    if are_read && faults.len() == before {
-        faults.take(take(recurrence, named, &mut steps));
+    if are_read && problems.len() == before {
+        problems.take(apply_named(recurrence, named, &mut steps));
     }
 }
 
-/// Puts what they name where they say.
-fn take(
+/// Applies overrides whose occurrences were found.
+fn apply_named(
     recurrence: &mut Recurrence,
-    mut named: Vec<(Found, usize, &Override)>,
+    mut named: Vec<(RawOccurrence, usize, &Override)>,
     steps: &mut Steps,
 ) -> Result<(), RecurrenceError> {
-    // Those for one come last. Of two for the same the later in the list holds.
+    // Overrides of one occurrence come last. Of two for the same occurrence, the later in the list wins.
     named.sort_by_key(|(found, index, it)| (!it.this_and_future, found.moment.at, *index));
     for (base, index, it) in named {
         let length = |was: Length| match (it.duration, it.nominal_days) {
@@ -65,18 +68,18 @@ fn take(
         let start = it.start.as_deref().map(|text| new_start(recurrence, index, text)).transpose()?;
         if it.this_and_future {
             let length = length(recurrence.length)?;
-            // Each part may be cut in two, and is copied for that.
-            if !steps.take(COPY * recurrence.parts.len()) {
+            // Each segment may be split in two, which copies it.
+            if !steps.take(COPY * recurrence.segments.len()) {
                 return Err(RecurrenceError::OverridesTooCostly);
             }
-            from_here_on(recurrence, &base, it.cancelled, start, length);
+            override_this_and_future(recurrence, &base, it.cancelled, start, length);
         } else {
-            let now = recurrence.find_local(base.moment.local, base.moment.turn, steps).unwrap_or(base);
+            let now = recurrence.find_local(base.moment.local, base.moment.side, steps).unwrap_or(base);
             if steps.left() == 0 {
                 return Err(RecurrenceError::OverridesTooCostly);
             }
             let length = length(now.length)?;
-            only_this(recurrence, &now, it.cancelled, start, length);
+            override_one(recurrence, &now, it.cancelled, start, length);
         }
     }
     recurrence.replaced.sort_unstable();
@@ -85,18 +88,18 @@ fn take(
 }
 
 /// The occurrence that an override names.
-fn name(recurrence: &Recurrence, it: &Override, steps: &mut Steps) -> Option<Found> {
-    let (text, turn) = match it.recurrence_id.strip_suffix("/2") {
-        Some(text) => (text, Turn::Second),
-        None => (it.recurrence_id.as_str(), Turn::First),
+fn find_named(recurrence: &Recurrence, it: &Override, steps: &mut Steps) -> Option<RawOccurrence> {
+    let (text, side) = match it.recurrence_id.strip_suffix("/2") {
+        Some(text) => (text, FoldSide::Second),
+        None => (it.recurrence_id.as_str(), FoldSide::First),
     };
-    match read(text)? {
-        when @ When::Instant(_) => {
+    match read_time(text)? {
+        when @ SpecTime::Instant(_) => {
             let moment = recurrence.moments(when).next()?;
-            recurrence.find_local(moment.local, moment.turn, steps)
+            recurrence.find_local(moment.local, moment.side, steps)
         }
-        When::Day(midnight) => recurrence.find_local(recurrence.at_start_time(midnight), turn, steps),
-        When::Local(local) => recurrence.find_local(local, turn, steps),
+        SpecTime::Day(midnight) => recurrence.find_local(recurrence.at_start_time(midnight), side, steps),
+        SpecTime::Local(local) => recurrence.find_local(local, side, steps),
     }
 }
 
@@ -105,20 +108,20 @@ fn new_start(recurrence: &Recurrence, index: usize, text: &str) -> Result<Moment
     let allowed =
         if all_day { "a date such as 2026-02-17" } else { "a local time such as 2026-02-17T10:00:00" };
     let refused = || RecurrenceError::Date { list: "overrides", index, found: short(text), allowed };
-    match read(text) {
-        Some(When::Day(local)) if all_day => Ok(local),
-        Some(When::Local(local)) if !all_day => Ok(local),
+    match read_time(text) {
+        Some(SpecTime::Day(local)) if all_day => Ok(local),
+        Some(SpecTime::Local(local)) if !all_day => Ok(local),
         _ => Err(refused()),
     }
     .map(|local| {
         let resolved = recurrence.zone.resolve(local);
-        resolved.first.unwrap_or(Moment { at: resolved.high, local, turn: Turn::First })
+        resolved.first.unwrap_or(Moment { at: resolved.high, local, side: FoldSide::First })
     })
 }
 
-fn from_here_on(
+fn override_this_and_future(
     recurrence: &mut Recurrence,
-    base: &Found,
+    base: &RawOccurrence,
     cancelled: bool,
     start: Option<Moment>,
     length: Length,
@@ -127,39 +130,39 @@ fn from_here_on(
     let on_clock = start.map_or(0, |start| start.local - here.local);
     let in_time = start.map_or(0, |start| start.at - here.at);
     let mut rests = Vec::new();
-    for part in &mut recurrence.parts {
-        let shift = if matches!(part.series, Series::Exact(_)) { in_time } else { on_clock };
-        rests.extend(part.split(&recurrence.zone, here, shift, length));
+    for segment in &mut recurrence.segments {
+        let shift = if matches!(segment.series, RuleSeries::Exact(_)) { in_time } else { on_clock };
+        rests.extend(segment.split_off(&recurrence.zone, here, shift, length));
     }
     if cancelled {
         recurrence.singles.retain(|it| it.moment.local < here.local);
         return;
     }
-    recurrence.parts.extend(rests);
+    recurrence.segments.extend(rests);
     for it in recurrence.singles.iter_mut().filter(|it| it.moment.local >= here.local) {
         it.wall = it.moment.local + on_clock;
         let resolved = recurrence.zone.resolve(it.wall);
         it.moment.at = resolved.first.map_or(resolved.high, |moment| moment.at);
-        it.length = if it.own { it.length } else { length };
+        it.length = if it.own_length { it.length } else { length };
     }
     recurrence.singles.sort_by_key(|it| it.moment.at);
 }
 
-fn only_this(
+fn override_one(
     recurrence: &mut Recurrence,
-    now: &Found,
+    now: &RawOccurrence,
     cancelled: bool,
     start: Option<Moment>,
     length: Length,
 ) {
-    let name = (now.moment.local, now.moment.turn);
+    let name = (now.moment.local, now.moment.side);
     recurrence.replaced.push(name);
     recurrence.replaced.sort_unstable();
-    recurrence.singles.retain(|it| (it.moment.local, it.moment.turn) != name);
+    recurrence.singles.retain(|it| (it.moment.local, it.moment.side) != name);
     if !cancelled {
         let (at, wall) = start.map_or((now.moment.at, now.wall), |start| (start.at, start.local));
         let moment = Moment { at, ..now.moment };
-        recurrence.singles.push(Found { moment, wall, length, own: true, fixed: true });
+        recurrence.singles.push(RawOccurrence { moment, wall, length, own_length: true, is_override: true });
         recurrence.singles.sort_by_key(|it| it.moment.at);
     }
 }

@@ -1,11 +1,11 @@
-//! What can be said of two series for all time: that they never meet, where their patterns show it.
+//! Proves that two series never meet, for all time, if their patterns show it.
 //!
-//! A pattern is a set of local starts that repeats, and holds every start of the series and maybe more: DAILY and
-//! WEEKLY rules by their own period, MONTHLY and YEARLY ones as the weekdays and times of day that they can fall
-//! on, HOURLY and shorter ones in real time. Whatever only takes occurrences away (COUNT, UNTIL, exceptions, other
-//! BY-parts) is left out of it, so what is proven of patterns holds for the series.
-//! Never: a proof from samples. Changes of clocks are all looked at: those that the zone data lists, and 400 years of
-//! its rule for the time after, in which the Gregorian calendar repeats.
+//! A pattern is a repeating set of local starts. It contains every start of the series, and perhaps more: DAILY and
+//! WEEKLY rules have their own period; MONTHLY and YEARLY rules become the weekdays and times of day on which they
+//! can fall; HOURLY and shorter rules repeat in real time. A pattern ignores what only takes occurrences away
+//! (COUNT, UNTIL, exceptions, other BY-parts), so what holds for patterns holds for the series.
+//! Samples prove nothing, so every change of the clocks is considered: those that the zone data list, and for the
+//! time after, 400 years of the zone's rule, in which the Gregorian calendar repeats.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -15,79 +15,79 @@ use jiff::tz::TimeZone;
 use crate::days::{DAY, day_number};
 use crate::local::LocalSeries;
 use crate::recurrence::Recurrence;
-use crate::rule::{End, Frequency, OrdinalDay, Rule};
+use crate::rule::{End, Frequency, OrdinalDay, RecurrenceRule};
 use crate::spans::{Buffers, gcd, meets_in_phase};
 use crate::spec::Length;
 use crate::zone::{local_seconds, timestamp};
 
 const WEEK: i64 = 7 * DAY;
-/// Starts in one period; a series with more is not looked into.
+/// The most starts in one period. A series with more gets no pattern.
 const MAX_PHASES: usize = 500;
-/// The zone data lists changes up to 2087 at most; by then and 400 years more all that a rule brings has come.
+/// The zone data list changes up to 2087 at most. 400 years later, everything that a rule can bring has come.
 const LAST_CHANGE_YEAR: i32 = 2490;
 
-/// All the starts that a series may have, from some instant on.
+/// All possible starts of a series, from some instant on.
 #[derive(Debug)]
-pub(crate) struct Pattern {
-    /// After which the starts repeat, in seconds of the local clock, or of real time.
+pub(crate) struct StartPattern {
+    /// The starts repeat after this many seconds, on the local clock or in real time.
     period: i64,
     phases: Vec<i64>,
-    clock: Clock,
+    clock: PatternClock,
     length: i64,
     buffers: Buffers,
     all_day: bool,
 }
 
-/// What a pattern's starts are read on.
+/// The clock on which a pattern's starts are read.
 #[derive(Debug)]
-struct Clock {
-    /// Empty for real time.
+struct PatternClock {
+    /// The zone's name; empty for real time.
     zone: String,
     offsets: BTreeSet<i64>,
-    /// Seconds into the week at which clocks change, before the change.
+    /// When the clocks change: seconds into the week, on the clock before the change.
     changes: BTreeSet<i64>,
 }
 
-impl Pattern {
-    /// The pattern of what a series does from `from` on. None where it has none, or too large a one.
+impl StartPattern {
+    /// The pattern of a series from the instant `from` on. `None` if it has none, or too large a one.
     pub(crate) fn new(recurrence: &Recurrence, buffers: Buffers, from: i64) -> Option<Self> {
-        // Several rules, and overrides of all that follows, are parts.
-        let ([rule], [_]) = (recurrence.rules(), &recurrence.parts[..]) else { return None };
+        // With several rules, or with overrides of all future occurrences, there are several segments.
+        let ([rule], [_]) = (recurrence.rules(), &recurrence.segments[..]) else { return None };
         let Length { days, seconds } = recurrence.length;
         if days > 0 && !recurrence.is_all_day() {
-            // How long such days last depends on where in the year they are.
+            // The exact length of such days depends on the time of year.
             return None;
         }
         let length = i64::from(days) * DAY + seconds;
-        // What began later may not be over yet.
+        // What began earlier may not have ended yet.
         let from = from - length - i64::from(buffers.after) - 2 * DAY;
-        // Dates beside the rule are in no pattern.
+        // A pattern cannot contain dates beside the rule.
         if recurrence.singles.last().is_some_and(|single| single.moment.at >= from) {
             return None;
         }
         let start = local_seconds(recurrence.start());
         let (period, phases, clock) = if rule.frequency.is_sub_daily() {
             let at = recurrence.zone.resolve(start).first?.at;
-            (real_period(rule)?, vec![at], Clock::real())
+            (real_period(rule)?, vec![at], PatternClock::real_time())
         } else {
-            let rule = widened(rule);
+            let rule = widen(rule);
             let period = match rule.frequency {
                 Frequency::Daily if rule.days.is_empty() => DAY * i64::from(rule.interval),
                 Frequency::Daily => WEEK * i64::from(rule.interval) / gcd(7, rule.interval.into()),
                 _ => WEEK * i64::from(rule.interval),
             };
             let series = LocalSeries::new(&rule, start);
-            let starts = series.from(start).take_while(|local| *local < start + period);
+            let starts = series.iter_from(start).take_while(|local| *local < start + period);
             let phases: Vec<i64> = starts.take(MAX_PHASES + 1).collect();
-            (period, phases, Clock::of(recurrence, from))
+            (period, phases, PatternClock::new(recurrence, from))
         };
         let all_day = recurrence.is_all_day();
         let fits = phases.len() <= MAX_PHASES;
         fits.then_some(Self { period, phases, clock, length, buffers, all_day })
     }
 
-    /// Whether no event of one ever lies in an event or buffer of the other; with `apart`, nor the buffers of one in
-    /// the buffers of the other.
+    /// Whether no event of one series ever lies in an event or buffer of the other. With `apart`, the buffers of
+    /// the two must not overlap either.
     pub(crate) fn never_meets(&self, other: &Self, apart: bool) -> bool {
         if self.phases.len() * other.phases.len() > MAX_PHASES * 20 {
             return false;
@@ -100,7 +100,7 @@ impl Pattern {
             (gap(other.buffers.after, self.buffers.before), gap(self.buffers.after, other.buffers.before));
         let buffers = [self.buffers, other.buffers];
         let unbuffered = buffers.iter().all(|buffers| *buffers == Buffers::default());
-        // Days of one clock follow each other whatever it does; times do where no change is near.
+        // All-day events of one clock follow each other, whatever the clock does. Times do so if no change is near.
         let one_clock = self.clock.zone == other.clock.zone;
         let near = self.length + other.length + behind + ahead + self.clock.swing();
         let in_step = one_clock
@@ -132,19 +132,19 @@ impl Pattern {
     }
 }
 
-impl Clock {
-    fn real() -> Self {
+impl PatternClock {
+    fn real_time() -> Self {
         Self { zone: String::new(), offsets: BTreeSet::from([0]), changes: BTreeSet::new() }
     }
 
-    fn of(recurrence: &Recurrence, from: i64) -> Self {
+    fn new(recurrence: &Recurrence, from: i64) -> Self {
         let zone = recurrence.time_zone().to_owned();
         let mut clock = Self {
             offsets: BTreeSet::from([recurrence.zone.offset_at(from)]),
             changes: BTreeSet::new(),
             zone,
         };
-        for (change, last) in changes(&clock.zone, recurrence.zone()).iter() {
+        for (change, last) in last_changes(&clock.zone, recurrence.zone()).iter() {
             if *last > from {
                 clock.offsets.insert(change.after);
                 clock.changes.insert(change.into_week);
@@ -153,24 +153,24 @@ impl Clock {
         clock
     }
 
-    /// The most that this clock is moved by.
+    /// The largest difference between two offsets of this clock.
     fn swing(&self) -> i64 {
         self.offsets.last().zip(self.offsets.first()).map_or(0, |(last, first)| last - first)
     }
 }
 
-/// A change of a zone's clock, as it comes again and again.
+/// A change of a zone's clock, as it recurs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Change {
+struct WeeklyChange {
     into_week: i64,
     after: i64,
 }
 
-type Changes = BTreeMap<Change, i64>;
+type LastChanges = BTreeMap<WeeklyChange, i64>;
 
-/// The changes of a zone since 1970, and when each comes for the last time. Found once.
-fn changes(name: &str, zone: &TimeZone) -> Arc<Changes> {
-    static FOUND: OnceLock<Mutex<HashMap<String, Arc<Changes>>>> = OnceLock::new();
+/// The changes of a zone since 1970, each with its last instant. Computed once for each zone.
+fn last_changes(name: &str, zone: &TimeZone) -> Arc<LastChanges> {
+    static FOUND: OnceLock<Mutex<HashMap<String, Arc<LastChanges>>>> = OnceLock::new();
     let mut found = FOUND.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(changes) = found.get(name) {
         return Arc::clone(changes);
@@ -184,7 +184,7 @@ fn changes(name: &str, zone: &TimeZone) -> Arc<Changes> {
             break;
         }
         if after != before {
-            changes.insert(Change { into_week: (at + before).rem_euclid(WEEK), after }, at);
+            changes.insert(WeeklyChange { into_week: (at + before).rem_euclid(WEEK), after }, at);
         }
         before = after;
     }
@@ -193,8 +193,8 @@ fn changes(name: &str, zone: &TimeZone) -> Arc<Changes> {
     changes
 }
 
-/// How far apart the starts of a rule that counts in real time are, where that is all there is to it.
-fn real_period(rule: &Rule) -> Option<i64> {
+/// The distance between the starts of a rule that counts in real time. `None` if BY-parts add further starts.
+fn real_period(rule: &RecurrenceRule) -> Option<i64> {
     let plain = match rule.frequency {
         Frequency::Hourly => rule.minutes == 0 && rule.seconds == 0,
         Frequency::Minutely => rule.seconds == 0,
@@ -208,9 +208,10 @@ fn real_period(rule: &Rule) -> Option<i64> {
     plain.then_some(unit * i64::from(rule.interval))
 }
 
-/// A rule that has all the starts of `rule`, and repeats after some weeks: DAILY or WEEKLY, without what takes away.
-fn widened(rule: &Rule) -> Rule {
-    let mut wide = Rule {
+/// A DAILY or WEEKLY rule that contains all starts of `rule` and repeats after some weeks. Drops what only takes
+/// starts away.
+fn widen(rule: &RecurrenceRule) -> RecurrenceRule {
+    let mut wide = RecurrenceRule {
         end: End::Never,
         months: 0,
         weeks: Vec::new(),

@@ -1,7 +1,7 @@
-//! Which reminders fall due when, and which of those missed are still sent.
+//! When reminders fall due, and which of the missed ones are still sent.
 //!
-//! Due instants are whole minutes: an occurrence that starts within a minute counts as starting with it, since
-//! cron can't wake anyone in between. Never decides what was sent already; that is the ledger's.
+//! Due instants are whole minutes, since cron starts nothing between them: an occurrence counts as if it started
+//! with its minute. The ledger knows what was sent already.
 //!
 //! Clauses of docs/semantics.md: S5, S6.
 
@@ -19,9 +19,10 @@ use crate::occurrences::{Occurrence, Occurrences};
 use crate::recurrence::Recurrence;
 use crate::zone::{floor_second, timestamp};
 
-/// The longest time before, or after, a start: 366 days.
+/// The longest time before or after a start: 366 days.
 pub const MAX_BEFORE: SignedDuration = SignedDuration::from_hours(366 * 24);
-/// How late a reminder may be and still be in time under [`CatchUpPolicy::None`]: a cron pod needs a moment to start.
+/// How late a reminder may be under [`CatchUpPolicy::None`] and still count as in time: a cron pod needs a moment
+/// to start.
 pub const NONE_TOLERANCE: SignedDuration = SignedDuration::from_mins(2);
 
 /// When somebody is reminded of an occurrence.
@@ -30,19 +31,19 @@ pub const NONE_TOLERANCE: SignedDuration = SignedDuration::from_mins(2);
 pub enum ReminderTime {
     /// Some time before the start.
     Before {
-        /// Whole minutes; after the start if negative.
+        /// Whole minutes. Negative: after the start.
         before_minutes: i64,
     },
-    /// At a time of the clock, in the recurrence's zone.
+    /// At a time of day in the recurrence's zone.
     At {
-        /// The time, a whole minute. Where clocks change it follows RFC 5545, section 3.3.5.
+        /// The time of day, a whole minute. Around a change of the clocks, RFC 5545, section 3.3.5 applies.
         at: Time,
-        /// Days before the day of the start; 0 is that day.
+        /// Days before the day of the start; 0 is the same day.
         days_before: u16,
     },
 }
 
-/// A reminder, and by how much later than its time it falls due.
+/// A reminder, with a delay that is added to its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Reminder {
     time: ReminderTime,
@@ -52,16 +53,16 @@ pub struct Reminder {
 /// Why a reminder is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ReminderError {
-    /// It has seconds.
+    /// The time before the start has seconds.
     #[error("before has seconds; allowed are whole minutes, such as 10m or 1h30m")]
     Seconds,
-    /// It is too long.
+    /// The time before the start is too long.
     #[error("before is longer than 366 days; allowed are whole minutes from -8784h to 8784h")]
     TooLong,
-    /// Its time of the clock has seconds.
+    /// The time of day has seconds.
     #[error("at has seconds; allowed are whole minutes, such as 09:00")]
     AtSeconds,
-    /// It is too many days before.
+    /// The day is too many days before.
     #[error("daysBefore is more than 366")]
     TooManyDays,
 }
@@ -72,11 +73,11 @@ impl Reminder {
         if before.as_secs() % 60 != 0 || before.subsec_nanos() != 0 {
             return Err(ReminderError::Seconds);
         }
-        Self::of(ReminderTime::Before { before_minutes: before.as_secs() / 60 })
+        Self::from_time(ReminderTime::Before { before_minutes: before.as_secs() / 60 })
     }
 
-    /// A reminder at that time, without delay.
-    pub fn of(time: ReminderTime) -> Result<Self, ReminderError> {
+    /// A reminder at `time`, without delay.
+    pub fn from_time(time: ReminderTime) -> Result<Self, ReminderError> {
         match time {
             ReminderTime::Before { before_minutes } => {
                 if before_minutes.unsigned_abs() > MAX_BEFORE.as_mins().unsigned_abs() {
@@ -95,18 +96,18 @@ impl Reminder {
         Ok(Self { time, delay_minutes: 0 })
     }
 
-    /// The same, falling due that much later.
+    /// The same reminder, but due this much later.
     #[must_use]
     pub fn delayed(self, minutes: u16) -> Self {
         Self { delay_minutes: minutes, ..self }
     }
 
-    /// When it is, without the delay.
+    /// Its time, without the delay.
     pub fn time(self) -> ReminderTime {
         self.time
     }
 
-    /// When it falls due for an occurrence that starts then.
+    /// When it is due for an occurrence that starts at `start`.
     fn due(self, start: i64, zone: &TimeZone) -> i64 {
         let start = start - start.rem_euclid(60);
         let due = match self.time {
@@ -114,7 +115,7 @@ impl Reminder {
             ReminderTime::At { at, days_before } => {
                 let day = timestamp(start).to_zoned(zone.clone()).date();
                 let day = day.saturating_sub(Span::new().days(days_before));
-                // Compatible is what section 3.3.5 says; a date at the end of time has no instant.
+                // `compatible` is the rule of section 3.3.5. A date at the end of time has no instant.
                 let due = zone.to_ambiguous_timestamp(day.to_datetime(at)).compatible();
                 due.map_or(start, floor_second)
             }
@@ -122,11 +123,11 @@ impl Reminder {
         due + i64::from(self.delay_minutes) * 60
     }
 
-    /// Occurrences that start this many seconds after an instant, or earlier, are not reminded of after it.
+    /// After an instant, this reminder is never due for occurrences that start this many seconds later, or earlier.
     fn lead(self) -> i64 {
         let lead = match self.time {
             ReminderTime::Before { before_minutes } => before_minutes * 60,
-            // No change of clocks is longer than a day (Samoa, 2011).
+            // No change of the clocks exceeds a day (Samoa, 2011).
             ReminderTime::At { at, days_before } => {
                 let at = i64::from(at.hour()) * 3_600 + i64::from(at.minute()) * 60;
                 (i64::from(days_before) - 1) * DAY - at
@@ -139,34 +140,35 @@ impl Reminder {
 /// One reminder of one occurrence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DueReminder {
-    /// What it reminds of.
+    /// The occurrence that it reminds of.
     pub occurrence: Occurrence,
-    /// Place of the reminder in the list given.
+    /// Index of the reminder in the given list.
     pub index: usize,
     /// The reminder itself.
     pub reminder: Reminder,
-    /// When it is due: a whole minute.
+    /// When it is due, a whole minute.
     pub due: Timestamp,
 }
 
-/// What to do about reminders that were missed.
+/// Which of the missed reminders to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub enum CatchUpPolicy {
-    /// Send each that is within the window.
+    /// Each one within the window.
     #[default]
     All,
-    /// Send the latest within the window of each reminder.
+    /// Only the latest within the window, for each reminder of the list.
     Latest,
-    /// Send only what is due now; see [`NONE_TOLERANCE`].
+    /// Only what is due now; see [`NONE_TOLERANCE`].
     None,
 }
 
-/// What to do about reminders that were missed, and for how long.
+/// Which of the missed reminders to send, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CatchUp {
-    /// Which are sent.
+    /// Which ones to send.
     pub policy: CatchUpPolicy,
-    /// How old one may be, counted from when it was due. One not older than [`NONE_TOLERANCE`] is always in time.
+    /// How old a reminder may be, counted from its due time. One not older than [`NONE_TOLERANCE`] is always in
+    /// time.
     pub window: SignedDuration,
 }
 
@@ -177,18 +179,18 @@ impl Default for CatchUp {
     }
 }
 
-/// What a catch-up sends, and what it leaves out so that it can be counted. Both in order of time.
+/// What a catch-up sends and what it skips (for counting), both in order of time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CatchUpPlan {
-    /// To be sent now.
+    /// To send now.
     pub to_send: Vec<DueReminder>,
-    /// Never to be sent.
+    /// Never to send.
     pub skipped: Vec<DueReminder>,
 }
 
-/// The reminders due after `after` (exclusive) and up to `until` (inclusive), in order of time, at most `limit`.
-/// With exactly `limit` of them there may be more; those due at the same instant as the last are cut off too, so
-/// the limit should be well above the number of reminders.
+/// The first `limit` reminders due after `after` (exclusive) and up to `until` (inclusive), in order of time. If
+/// there are exactly `limit` of them, there may be more, even at the instant of the last one: choose a limit well
+/// above the number of reminders.
 pub fn due(
     recurrence: &Recurrence,
     reminders: &[Reminder],
@@ -196,7 +198,7 @@ pub fn due(
     until: Timestamp,
     limit: usize,
 ) -> Vec<DueReminder> {
-    Instants::new(recurrence, reminders, after).take_while(|it| it.due <= until).take(limit).collect()
+    DueReminders::new(recurrence, reminders, after).take_while(|it| it.due <= until).take(limit).collect()
 }
 
 /// The first reminder due after `after` (exclusive).
@@ -205,10 +207,10 @@ pub fn next_reminder(
     reminders: &[Reminder],
     after: Timestamp,
 ) -> Option<DueReminder> {
-    Instants::new(recurrence, reminders, after).next()
+    DueReminders::new(recurrence, reminders, after).next()
 }
 
-/// Parts what fell due up to `now` into what is sent and what is skipped. Anything due after `now` is left out.
+/// Divides what fell due up to `now` into what is sent and what is skipped. Ignores anything due after `now`.
 pub fn plan_catch_up(due: Vec<DueReminder>, now: Timestamp, catch_up: CatchUp) -> CatchUpPlan {
     let age = |it: &DueReminder| now.duration_since(it.due);
     let window = match catch_up.policy {
@@ -225,8 +227,8 @@ pub fn plan_catch_up(due: Vec<DueReminder>, now: Timestamp, catch_up: CatchUp) -
     CatchUpPlan { to_send, skipped }
 }
 
-/// Due reminders without end, in order of time, then of the list.
-pub(crate) struct Instants<'a> {
+/// The due reminders of a recurrence without end, in order of time, then of the list.
+pub(crate) struct DueReminders<'a> {
     zone: &'a TimeZone,
     reminders: &'a [Reminder],
     streams: Vec<Peekable<Occurrences<'a>>>,
@@ -234,7 +236,7 @@ pub(crate) struct Instants<'a> {
     after: i64,
 }
 
-impl<'a> Instants<'a> {
+impl<'a> DueReminders<'a> {
     pub(crate) fn new(recurrence: &'a Recurrence, reminders: &'a [Reminder], after: Timestamp) -> Self {
         let after = floor_second(after);
         let from = |reminder: &Reminder| {
@@ -257,7 +259,7 @@ impl<'a> Instants<'a> {
     }
 }
 
-impl Iterator for Instants<'_> {
+impl Iterator for DueReminders<'_> {
     type Item = DueReminder;
 
     fn next(&mut self) -> Option<DueReminder> {

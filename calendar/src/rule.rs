@@ -1,13 +1,13 @@
-//! What a recurrence rule says (RFC 5545, section 3.3.10), as a value that cannot be wrong.
+//! A recurrence rule (RFC 5545, section 3.3.10), already checked.
 //!
-//! Made only by the parser. Never expands: that is `local` and `exact`.
+//! Only the parser makes one. `local` and `exact` expand it.
 
 use std::fmt;
 
-/// The largest INTERVAL accepted: longer than the calendar, also of seconds it is 31 years.
+/// The largest INTERVAL accepted. Even in seconds it is 31 years; in longer units it exceeds the calendar.
 pub const MAX_INTERVAL: u32 = 999_999_999;
-/// The largest COUNT accepted. The last occurrence is found when the recurrence is made, so that later searches
-/// need not count.
+/// The largest COUNT accepted. The last occurrence is found when the recurrence is made, so later searches don't
+/// count.
 pub const MAX_COUNT: u32 = 999_999_999;
 
 /// FREQ: the length of a rule's period.
@@ -30,7 +30,7 @@ pub enum Frequency {
 }
 
 impl Frequency {
-    /// HOURLY, MINUTELY and SECONDLY, which count in real time.
+    /// Whether it is HOURLY, MINUTELY or SECONDLY: these count in real time.
     pub fn is_sub_daily(self) -> bool {
         self < Self::Daily
     }
@@ -49,14 +49,14 @@ impl Frequency {
 /// The weekdays' names in rules, Monday first.
 pub(crate) const WEEKDAYS: [&str; 7] = ["MO", "TU", "WE", "TH", "FR", "SA", "SU"];
 
-/// One BYDAY value: a weekday (Monday = 0) and its ordinal, 0 for every one.
+/// One BYDAY value: a weekday (Monday = 0) and its ordinal; 0 means every such weekday.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct OrdinalDay {
     pub(crate) ordinal: i32,
     pub(crate) weekday: i32,
 }
 
-/// UNTIL, inclusive. Local values are seconds from 1970-01-01T00:00:00 on the local clock.
+/// UNTIL, inclusive. Local values count seconds from 1970-01-01T00:00:00 on the local clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Until {
     /// A day number.
@@ -77,17 +77,17 @@ pub(crate) enum End {
 
 /// A recurrence rule (RRULE of RFC 5545, section 3.3.10).
 ///
-/// Parsed with [`str::parse`] from the text after `RRULE:`; names and values in any case. [`fmt::Display`]
+/// Parse one with [`str::parse`] from the text after `RRULE:`; upper and lower case are the same. [`fmt::Display`]
 /// gives the canonical text, which parses to an equal rule.
 ///
 /// Bounds: INTERVAL 1 to [`MAX_INTERVAL`], COUNT 1 to [`MAX_COUNT`], 2,000 bytes of text, 400 values in a list.
 /// BYSECOND=60 is read as 59, as the RFC asks of systems without leap seconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rule {
+pub struct RecurrenceRule {
     pub(crate) frequency: Frequency,
     pub(crate) interval: u32,
     pub(crate) end: End,
-    /// Bit `n` is set for value `n`; 0 when the part is absent. The same for hour, minute and second.
+    /// Bit `n` is set for value `n`; 0 if the part is absent. The same holds for hours, minutes and seconds.
     pub(crate) months: u16,
     pub(crate) hours: u32,
     pub(crate) minutes: u64,
@@ -101,7 +101,7 @@ pub struct Rule {
     pub(crate) week_start: i32,
 }
 
-impl Rule {
+impl RecurrenceRule {
     /// FREQ.
     pub fn frequency(&self) -> Frequency {
         self.frequency
@@ -125,7 +125,7 @@ impl Rule {
         self.end != End::Never
     }
 
-    /// Whether nothing but FREQ, INTERVAL and the start say when it happens.
+    /// Whether FREQ, INTERVAL and the start alone say when it happens.
     pub(crate) fn has_no_by_parts(&self) -> bool {
         self.months == 0
             && self.hours == 0
@@ -142,7 +142,7 @@ fn bits(mask: u64) -> impl Iterator<Item = i32> {
     (0..64).filter(move |bit| mask >> bit & 1 == 1)
 }
 
-impl fmt::Display for Rule {
+impl fmt::Display for RecurrenceRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let list = |f: &mut fmt::Formatter<'_>, name: &str, values: &mut dyn Iterator<Item = i32>| {
             for (index, value) in values.enumerate() {

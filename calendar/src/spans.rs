@@ -1,14 +1,14 @@
-//! Stretches of time that occurrences take, and their short form: runs of equal distance.
+//! The time spans of occurrences, and their short form: runs of equally spaced events.
 //!
-//! A series that stays at its local time is a run for each weekday and each stretch of one offset, so two years of
-//! a weekly one are five runs, and two runs that never meet are told apart by their phase alone.
-//! Never: a run that stands for a start which is not in the series, or leaves one out.
+//! A series at a fixed local time is one run for each weekday and each stretch of one UTC offset: two years of a
+//! weekly series are five runs. Two runs that never meet are told apart by their phases alone. Runs stand for
+//! exactly the starts of the series.
 
 const DAY: i64 = crate::days::DAY;
-/// A series' distances are looked for among so many neighbours: the days of a week, and one more.
+/// The spacing of a series is searched among this many neighbours: the days of a week, and one more.
 const NEIGHBOURS: usize = 8;
 
-/// When an occurrence's event is under way: Unix seconds, half open, never empty.
+/// The time of an event: Unix seconds, `end` exclusive, never empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Span {
     pub(crate) start: i64,
@@ -29,23 +29,23 @@ pub(crate) struct Buffers {
 }
 
 impl Buffers {
-    /// The event with its buffers.
+    /// The span of the event and its buffers.
     pub(crate) fn around(self, event: Span) -> Span {
         Span { start: event.start - i64::from(self.before), end: event.end + i64::from(self.after) }
     }
 }
 
-/// Events of one length, each `step` after the one before.
+/// Events of the same length, each `step` seconds after the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Run {
+pub(crate) struct EventRun {
     pub(crate) first: i64,
-    /// 0 when there is one only.
+    /// 0 for a run of one event.
     pub(crate) step: u32,
     pub(crate) count: u32,
     pub(crate) length: u32,
 }
 
-impl Run {
+impl EventRun {
     /// A run of one event.
     pub(crate) fn one(event: Span) -> Self {
         Self { first: event.start, step: 0, count: 1, length: event.length() as u32 }
@@ -66,8 +66,8 @@ impl Run {
         })
     }
 
-    /// Whether an event of `other` may start more than `low` and less than `high` after one of this: by their phases
-    /// and by the time that each covers. False is sure.
+    /// Whether an event of `other` may start more than `low` and less than `high` seconds after one of this run,
+    /// judged by phase and covered time. False is certain.
     pub(crate) fn may_meet(self, other: Self, low: i64, high: i64) -> bool {
         other.first - self.last() < high
             && other.last() - self.first > low
@@ -75,7 +75,7 @@ impl Run {
     }
 }
 
-/// Whether a number between `low` and `high`, both exclusive, is `distance` plus a multiple of `period`.
+/// Whether `distance` plus a multiple of `period` lies between `low` and `high`, both exclusive.
 pub(crate) fn meets_in_phase(distance: i64, period: i64, low: i64, high: i64) -> bool {
     if period == 0 {
         return low < distance && distance < high;
@@ -86,19 +86,19 @@ pub(crate) fn meets_in_phase(distance: i64, period: i64, low: i64, high: i64) ->
 pub(crate) fn gcd(a: i64, b: i64) -> i64 {
     match b {
         0 => a,
-        // Almost always both are a week.
+        // Nearly always both are a week.
         _ if a == b => a,
         _ => gcd(b, a % b),
     }
 }
 
-/// The runs of `spans`, which are in order of their different starts, and the run that each is in.
-pub(crate) fn runs(spans: &[Span]) -> (Vec<Run>, Vec<u32>) {
+/// The runs of `spans`, and for each span the index of its run. The spans must be in order, with different starts.
+pub(crate) fn runs(spans: &[Span]) -> (Vec<EventRun>, Vec<u32>) {
     if let [only] = spans {
-        return (vec![Run::one(*only)], vec![0]);
+        return (vec![EventRun::one(*only)], vec![0]);
     }
     let step = steps(spans).min_by_key(|step| (count(spans, *step), *step)).unwrap_or(0);
-    let mut runs: Vec<Run> = Vec::new();
+    let mut runs: Vec<EventRun> = Vec::new();
     let mut run_of = Vec::with_capacity(spans.len());
     each(spans, step, |index, before| {
         let run = before.map_or(runs.len() as u32, |before| run_of[before]);
@@ -106,15 +106,15 @@ pub(crate) fn runs(spans: &[Span]) -> (Vec<Run>, Vec<u32>) {
             run.count += 1;
             run.step = step as u32;
         } else {
-            runs.push(Run::one(spans[index]));
+            runs.push(EventRun::one(spans[index]));
         }
         run_of.push(run);
     });
     (runs, run_of)
 }
 
-/// Distances worth trying: a day, a week, and what lies between neighbours in the middle, where no date that was
-/// added to a rule is likely.
+/// Spacings worth a try: a day, a week, and the distances between neighbours. It takes these from the middle, where
+/// dates added to a rule are unlikely.
 fn steps(spans: &[Span]) -> impl Iterator<Item = i64> {
     let middle = spans.len() / 3;
     let near = spans.iter().skip(middle).take(NEIGHBOURS + 1);
@@ -131,7 +131,7 @@ fn count(spans: &[Span], step: i64) -> usize {
     count
 }
 
-/// Tells of each span which one of the same length is one step before it.
+/// Tells for each span which span of the same length lies exactly one step before it.
 fn each(spans: &[Span], step: i64, mut tell: impl FnMut(usize, Option<usize>)) {
     let mut behind = 0;
     for (index, span) in spans.iter().enumerate() {
@@ -149,7 +149,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn all(runs: &[Run]) -> Vec<Span> {
+    fn all(runs: &[EventRun]) -> Vec<Span> {
         let mut spans: Vec<Span> =
             runs.iter().flat_map(|run| run.starting_within(i64::MIN / 4, i64::MAX / 4)).collect();
         spans.sort_unstable();
@@ -190,7 +190,7 @@ mod tests {
         ) {
             let run = |(first, step, count): (i64, u32, u32)| {
                 let count = if step == 0 { 1 } else { count };
-                Run { first, step, count, length: 1 }
+                EventRun { first, step, count, length: 1 }
             };
             let (a, b) = (run(a), run(b));
             let meets = all(&[a]).iter().any(|a| {

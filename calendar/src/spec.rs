@@ -1,84 +1,86 @@
-//! A recurrence as a user writes it, and why it may be refused. Reads the texts of times; expands nothing.
+//! A recurrence as a user writes it, and the reasons to refuse it. Reads texts of times; expands nothing.
 
 use jiff::civil::{Date, DateTime};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::days::DAY;
-use crate::parse::RuleError;
+use crate::rule_parser::RruleError;
 use crate::zone::{Dst, local_seconds};
 
 /// The longest duration of an occurrence: 366 days.
 pub const MAX_DURATION: SignedDuration = SignedDuration::from_hours(366 * 24);
-/// The most `dates`, the most `except_dates` and the most `overrides`.
+/// The most `dates`, the most `except_dates`, and the most `overrides`.
 pub const MAX_DATES: usize = 1000;
-/// Steps to find the occurrences that all overrides name.
+/// Steps for finding the occurrences that all overrides name.
 pub(crate) const MAX_OVERRIDE_STEPS: u64 = 10_000_000;
 /// The most rules beside the first, and the most `except_rules`.
 pub const MAX_RULES: usize = 20;
 
-/// A recurrence as a user writes it. All texts are read by [`crate::Recurrence::new`].
+/// A recurrence as a user writes it. [`crate::Recurrence::new`] reads all texts.
 ///
-/// A floating event (RFC 5545, section 3.3.5) is the same spec in the zone of whoever looks at it.
+/// A floating event (RFC 5545, section 3.3.5) is the same spec in the time zone of the person who looks at it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RecurrenceSpec {
-    /// Local time in `time_zone` of the first occurrence, `2026-01-05T10:00:00`, whole seconds; or a date,
-    /// `2026-01-05`, which makes the recurrence all-day (RFC 5545: DTSTART).
+    /// The local time of the first occurrence in `time_zone`, in whole seconds, such as `2026-01-05T10:00:00`. Or a
+    /// date, such as `2026-01-05`, which makes the recurrence all-day (DTSTART of RFC 5545).
     pub start: String,
-    /// IANA name, such as `Asia/Seoul`.
+    /// The IANA name, such as `Asia/Seoul`.
     pub time_zone: String,
-    /// How long an occurrence lasts: 0 to 366 days, whole seconds; whole days when all-day. Left out: no time
-    /// at all, or one day when all-day. Exact, except for all-day: PT24H, not P1D.
+    /// How long an occurrence lasts: 0 to 366 days in whole seconds, or whole days if all-day. If absent: no time
+    /// at all, or one day if all-day. The duration is exact (PT24H, not P1D), except for all-day occurrences.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration: Option<SignedDuration>,
-    /// Calendar days that an occurrence lasts before `duration` is added (RFC 5545's nominal P1D): 0 to 366 in
-    /// all. It ends at the same time of day, whatever the clocks do. Not for all-day ones.
+    /// Calendar days that an occurrence lasts before `duration` is added (the nominal P1D of RFC 5545): together 0
+    /// to 366 days. The occurrence ends at the same time of day, whatever the clocks do. Not allowed for all-day
+    /// recurrences.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub nominal_days: u16,
-    /// Text of the rule without `RRULE:`. Left out: `start` alone, and `dates`.
+    /// The text of the rule without `RRULE:`. If absent, there are only `start` and `dates`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
-    /// Further rules, from the same start (RFC 5545 advises against several, and calendars have them).
+    /// Further rules from the same start. RFC 5545 advises against several rules, but calendars contain them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub more_rules: Vec<String>,
-    /// Rules whose times are left out (EXRULE of RFC 2445, from the same start).
+    /// Rules whose times are left out, from the same start (EXRULE of RFC 2445).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub except_rules: Vec<String>,
-    /// Further occurrences (RDATE): local date-times, dates (at the start's time of day), or UTC with `Z`. With
-    /// `/` and an end or a duration of RFC 5545 behind it (`2026-01-05T10:00:00/PT2H`) it has its own length.
+    /// Further occurrences (RDATE): local date-times, dates (meaning the start's time of day), or UTC with `Z`. One
+    /// with its own length has `/` and an end or an RFC 5545 duration behind it: `2026-01-05T10:00:00/PT2H`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dates: Vec<String>,
-    /// Occurrences left out (EXDATE): a date takes out all of that day, a date-time that local time, one with
-    /// `Z` that instant.
+    /// Occurrences to leave out (EXDATE). A date takes out that whole day, a date-time that local time, and one
+    /// with `Z` that instant.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub except_dates: Vec<String>,
-    /// Occurrences that are otherwise (components with a RECURRENCE-ID).
+    /// Occurrences that differ from rules and dates (components with a RECURRENCE-ID).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub overrides: Vec<Override>,
-    /// What a local time means that does not exist, or exists twice.
+    /// What a local time means that does not exist or exists twice.
     #[serde(default)]
     pub dst: Dst,
 }
 
-/// One occurrence, or all from one on, otherwise than rule and dates say (RFC 5545, section 3.8.4.4).
+/// Changes one occurrence, or all from one on (RFC 5545, section 3.8.4.4).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Override {
-    /// Which: the local time, date or UTC that rule and dates give it, in the form of
-    /// [`crate::Occurrence::id`]; not where an earlier override put it.
+    /// Which occurrence: the local time, date or UTC time that rules and dates give it, in the form of
+    /// [`crate::Occurrence::id`]. Not the time to which an earlier override moved it.
     pub recurrence_id: String,
-    /// RANGE=THISANDFUTURE: this one and all behind it, up to the next such override. They move by as much as
-    /// this one does: on the local clock, in real time for rules shorter than DAILY.
+    /// RANGE=THISANDFUTURE: this occurrence and all later ones, up to the next such override. All move as far as
+    /// this one: on the local clock, or in real time for rules shorter than DAILY.
     #[serde(default)]
     pub this_and_future: bool,
-    /// It does not happen.
+    /// The occurrence does not happen.
     #[serde(default)]
     pub cancelled: bool,
-    /// When it begins instead, in the form of [`RecurrenceSpec::start`]. Left out: as before.
+    /// When it begins instead, in the form of [`RecurrenceSpec::start`]. If absent, the start stays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<String>,
-    /// How long it lasts instead, as [`RecurrenceSpec::duration`]. Left out, together with days: as before.
+    /// How long it lasts instead, as in [`RecurrenceSpec::duration`]. If this is absent and the nominal days are 0,
+    /// the length stays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration: Option<SignedDuration>,
     /// As [`RecurrenceSpec::nominal_days`].
@@ -111,7 +113,7 @@ pub enum RecurrenceError {
     AllDayDuration,
     /// The rule's text is wrong.
     #[error(transparent)]
-    Rule(#[from] RuleError),
+    Rule(#[from] RruleError),
     /// A rule shorter than DAILY on an all-day start.
     #[error(
         "rrule: a start that is a date allows FREQ=DAILY, WEEKLY, MONTHLY or YEARLY; give start a time, such as \
@@ -148,13 +150,13 @@ pub enum RecurrenceError {
         /// `moreRules` or `exceptRules`.
         list: &'static str,
     },
-    /// Finding what the overrides name takes too long.
+    /// It takes too long to find the occurrences that the overrides name.
     #[error(
         "overrides: to find what they name takes more than {MAX_OVERRIDE_STEPS} steps; allowed are fewer overrides, or fewer \
          with range ThisAndFuture, or rules that are not shorter than DAILY"
     )]
     OverridesTooCostly,
-    /// An override of an occurrence that there is not.
+    /// An override names an occurrence that does not exist.
     #[error(
         "overrides[{index}] \"{found}\": there is no such occurrence; allowed is the time that rule or dates give it"
     )]
@@ -164,7 +166,7 @@ pub enum RecurrenceError {
         /// The recurrence id as written, cut to 40 characters.
         found: String,
     },
-    /// COUNT of a rule shorter than DAILY whose occurrences lie too far apart to find the last.
+    /// The occurrences of a COUNT rule shorter than DAILY lie too far apart to find the last one.
     #[error("rrule: the occurrences lie too far apart to count them; allowed is UNTIL in place of COUNT")]
     CountOutOfReach,
     /// There is no occurrence at all.
@@ -192,17 +194,17 @@ impl Length {
         let Some(duration) = duration else {
             return match (all_day, days) {
                 (true, 0) => Ok(Self { days: 1, seconds: 0 }),
-                _ => Self { days: days.into(), seconds: 0 }.held(all_day).ok_or(refused),
+                _ => Self { days: days.into(), seconds: 0 }.checked(all_day).ok_or(refused),
             };
         };
         if duration.subsec_nanos() != 0 || duration.is_negative() || duration > MAX_DURATION {
             return Err(refused);
         }
-        Self { days: days.into(), seconds: duration.as_secs() }.held(all_day).ok_or(refused)
+        Self { days: days.into(), seconds: duration.as_secs() }.checked(all_day).ok_or(refused)
     }
 
-    /// Within the bounds; all-day ones in days alone.
-    pub(crate) fn held(mut self, all_day: bool) -> Option<Self> {
+    /// The length if it is within the bounds. For all-day occurrences it is converted to days.
+    pub(crate) fn checked(mut self, all_day: bool) -> Option<Self> {
         if all_day {
             self.days += i32::try_from(self.seconds / DAY).ok()?;
             self.seconds %= DAY;
@@ -214,7 +216,7 @@ impl Length {
         (0..=MAX_DURATION.as_secs()).contains(&total).then_some(self)
     }
 
-    /// `P1W`, `P1DT2H`, `PT15M` (RFC 5545, section 3.3.6), not negative.
+    /// Reads `P1W`, `P1DT2H` or `PT15M` (RFC 5545, section 3.3.6), not negative.
     fn read(text: &str, all_day: bool) -> Option<Self> {
         let mut rest = text.strip_prefix('+').unwrap_or(text).strip_prefix('P')?;
         let mut length = Self::default();
@@ -240,27 +242,27 @@ impl Length {
             units = &units[place + 1..];
             rest = &rest[digits + 1..];
         }
-        length.held(all_day)
+        length.checked(all_day)
     }
 }
 
 /// A date or date-time as a user writes it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum When {
+pub(crate) enum SpecTime {
     Day(i64),
     Local(i64),
     Instant(i64),
 }
 
-/// What stands behind the `/` of a period.
+/// What follows the `/` of a period.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Till {
+pub(crate) enum PeriodEnd {
     Length(Length),
-    End(When),
+    End(SpecTime),
 }
 
-/// Reads a list; with each value comes the error to give should it not fit after all.
-pub(crate) fn read_all<'a>(
+/// Iterates over a list. Each value comes with the error to report if it turns out to be wrong.
+pub(crate) fn read_list<'a>(
     list: &'static str,
     texts: &'a [String],
     allowed: &'static str,
@@ -271,35 +273,35 @@ pub(crate) fn read_all<'a>(
     }))
 }
 
-/// `2026-01-05`, `2026-01-05T10:00:00` or `2026-01-05T10:00:00Z`; nothing else that jiff would take.
-pub(crate) fn read(text: &str) -> Option<When> {
+/// Reads `2026-01-05`, `2026-01-05T10:00:00` or `2026-01-05T10:00:00Z`, and no other form that jiff accepts.
+pub(crate) fn read_time(text: &str) -> Option<SpecTime> {
     match text.len() {
         10 => {
             let date: Date = text.parse().ok()?;
-            Some(When::Day(local_seconds(date.to_datetime(jiff::civil::Time::midnight()))))
+            Some(SpecTime::Day(local_seconds(date.to_datetime(jiff::civil::Time::midnight()))))
         }
         19 if text.as_bytes()[10] == b'T' => {
             let time: DateTime = text.parse().ok()?;
-            Some(When::Local(local_seconds(time)))
+            Some(SpecTime::Local(local_seconds(time)))
         }
         20 if text.as_bytes()[10] == b'T' && text.ends_with('Z') => {
             let at: Timestamp = text.parse().ok()?;
-            Some(When::Instant(at.as_second()))
+            Some(SpecTime::Instant(at.as_second()))
         }
         _ => None,
     }
 }
 
-/// A time, or a time, `/` and an end or a duration.
-pub(crate) fn read_period(text: &str, all_day: bool) -> Option<(When, Option<Till>)> {
+/// Reads a time, or a time, `/`, and an end or a duration.
+pub(crate) fn read_period(text: &str, all_day: bool) -> Option<(SpecTime, Option<PeriodEnd>)> {
     let Some((from, till)) = text.split_once('/') else {
-        return Some((read(text)?, None));
+        return Some((read_time(text)?, None));
     };
     let till = match Length::read(till, all_day) {
-        Some(length) => Till::Length(length),
-        None => Till::End(read(till)?),
+        Some(length) => PeriodEnd::Length(length),
+        None => PeriodEnd::End(read_time(till)?),
     };
-    Some((read(from)?, Some(till)))
+    Some((read_time(from)?, Some(till)))
 }
 
 pub(crate) fn short(text: &str) -> String {

@@ -1,13 +1,13 @@
-//! What work may cost: steps, counted down inside it.
+//! A budget of steps that bounds how much work is done.
 //!
-//! Never: a clock. The same question with the same steps has the same answer, however busy the machine is.
+//! It reads no clock: the same question with the same steps has the same answer, however busy the machine is.
 
-/// Steps that are left for some work. One is a look at one event, stretch or occurrence: some nanoseconds.
+/// The steps left for some work. A step is a look at one event, span or occurrence and takes some nanoseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Steps(u64);
 
 impl Steps {
-    /// So many.
+    /// A budget of `most` steps.
     #[must_use]
     pub const fn new(most: u64) -> Self {
         Self(most)
@@ -19,7 +19,7 @@ impl Steps {
         self.0
     }
 
-    /// Takes so many. False if there are not as many; then none is left.
+    /// Takes `count` steps. False if there are fewer; then none is left.
     #[inline]
     pub(crate) fn take(&mut self, count: usize) -> bool {
         let enough = count as u64 <= self.0;

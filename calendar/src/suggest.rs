@@ -1,7 +1,7 @@
-//! Times to suggest: free ones, the best first.
+//! Suggests free times, the best first.
 //!
-//! What is good is for a [`Ranking`] to say; here is what it may look at, and a ranking of our own. Never: chance. The
-//! same question has the same answer, and of two times as good the earlier comes first.
+//! A [`Ranking`] decides which are best; here are the data that it may look at, and our own ranking. Chance plays
+//! no part: the same question has the same answer, and of two equally good times the earlier comes first.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hash;
@@ -11,17 +11,17 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 
 use crate::conflict::Booking;
-use crate::free::{Answer, FreeTime, Looked, Search, Stretch};
+use crate::free::{FreeTime, FreeTimes, Search, SearchExtent, Stretch};
+use crate::free_time_query::{BREAK, EVER, FreeTimeQuery, SearchControl, free_time, merge};
 use crate::occupancy::Occupancy;
-use crate::question::{BREAK, EVER, Question, Taken, free_time, merge};
 use crate::spans::Span;
 use crate::steps::Steps;
 use crate::zone::{self, timestamp};
 
-/// Free times that are ranked: so many in everyone's hours, and so many others, the nearest of both.
+/// How many free times in everyone's hours are ranked, and how many others; the nearest of each.
 const CONSIDERED: usize = 32;
 
-/// What working out the hours of one day costs.
+/// Steps for computing the working hours of one day.
 const STEPS_A_DAY: usize = 8;
 
 /// When somebody works.
@@ -33,22 +33,21 @@ pub struct WorkingHours {
     to: Time,
 }
 
-/// No such zone.
+/// There is no such zone.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("timeZone \"{0}\" is unknown; allowed are IANA names such as Europe/Berlin or UTC")]
 pub struct UnknownZone(pub String);
 
 impl WorkingHours {
-    /// From `from` to `to` on the clock of `time_zone` (an IANA name), beginning on each of `days`. A `to` that is not
-    /// after `from` is of the day after: 00:00 to 00:00 is the whole day.
+    /// From `from` to `to` on the clock of `time_zone` (an IANA name), beginning on each of `days`. If `to` is not
+    /// after `from`, it lies on the next day: 00:00 to 00:00 is the whole day.
     pub fn new(time_zone: &str, days: &[Weekday], from: Time, to: Time) -> Result<Self, UnknownZone> {
         let zone =
             zone::find_zone(time_zone).ok_or_else(|| UnknownZone(time_zone.chars().take(40).collect()))?;
         Ok(Self { zone, days: days.to_vec(), from, to })
     }
 
-    /// The working time between two instants, in order and apart, for days that touch are one stretch: at most so much
-    /// as lies in ten years.
+    /// The working time between two instants, in order; days that touch are merged. Looks at ten years at most.
     pub fn within(&self, from: Timestamp, until: Timestamp) -> Vec<Stretch> {
         const MOST: usize = 10 * 366;
         let Ok(first) = self.zone.to_datetime(from).date().yesterday() else { return Vec::new() };
@@ -70,8 +69,8 @@ impl WorkingHours {
         found
     }
 
-    /// The hours of working days that touch a window, whole, in order and apart: days that touch are one stretch. None
-    /// when the steps don't suffice.
+    /// The whole hours of the working days that touch a window, in order; days that touch are merged. `None` if the
+    /// steps run out.
     fn days_within(&self, window: Span, steps: &mut Steps) -> Option<Vec<Span>> {
         let date = |at: i64| self.zone.to_datetime(timestamp(at)).date();
         let Ok(first) = date(window.start).yesterday() else { return Some(Vec::new()) };
@@ -95,28 +94,29 @@ impl WorkingHours {
     }
 }
 
-/// A free time with what a ranking may look at.
+/// A free time, and what a ranking may look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
-    /// The time.
+    /// The free time.
     pub time: FreeTime,
-    /// Occurrences that were looked at.
+    /// How many occurrences were looked at.
     pub occurrences: usize,
-    /// Summed over occurrences, for how many people it is outside their working hours.
+    /// For how many people it is outside their working hours, summed over the occurrences.
     pub outside_hours: usize,
-    /// Summed over occurrences and people, how often another event ends less than 10 minutes before, or starts less
-    /// than 10 minutes after.
+    /// How often another event ends less than 10 minutes before, or starts less than 10 minutes after, summed over
+    /// occurrences and people.
     pub back_to_back: usize,
 }
 
-/// Says how good free times are.
+/// Decides how good free times are.
 pub trait Ranking {
-    /// A cost for each candidate, in their order: the least is the best. One that is missing comes last.
+    /// The cost of each candidate, in the same order. The lowest cost is the best; candidates without a cost come
+    /// last.
     fn costs(&self, candidates: &[Candidate]) -> Vec<u64>;
 }
 
-/// Nearest first, where a time outside somebody's hours counts as a day farther away, and one back to back as half an
-/// hour; both as averages over the occurrences.
+/// The nearest first. A time outside somebody's hours counts as a day farther away, and one back to back as half an
+/// hour; both are averages over the occurrences.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NearestInHours;
 
@@ -131,7 +131,7 @@ impl Ranking for NearestInHours {
 }
 
 impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
-    /// What [`Question::suggest`] finds for `booking`, whose is `key`.
+    /// Runs [`FreeTimeQuery::suggest`] for `booking`, which belongs to `key`.
     pub fn suggest(
         &self,
         key: &K,
@@ -140,51 +140,51 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         people: &BTreeMap<R, WorkingHours>,
         ranking: &dyn Ranking,
         steps: &mut Steps,
-    ) -> Answer<Candidate> {
-        let mut question = Question::new(booking.clone(), *search, self.ahead(), steps);
-        for name in question.names(people) {
-            self.copy(&mut question, key, &name, steps);
+    ) -> FreeTimes<Candidate> {
+        let mut query = FreeTimeQuery::new(booking.clone(), *search, self.ahead(), steps);
+        for name in query.names(people) {
+            self.copy(&mut query, key, &name, steps);
         }
-        question.suggest(people, ranking, steps)
+        query.suggest(people, ranking, steps)
     }
 }
 
-impl<R: Clone + Ord + Hash> Question<R> {
-    /// Whom and what it is about: what holds these is to be copied.
+impl<R: Clone + Ord + Hash> FreeTimeQuery<R> {
+    /// The participants and resources whose events have to be copied.
     pub fn names(&self, people: &BTreeMap<R, WorkingHours>) -> Vec<R> {
         let names: BTreeSet<&R> = self.booking.needs.iter().chain(people.keys()).collect();
         names.into_iter().cloned().collect()
     }
 
-    /// The best `search.count` free times, of those within `search.reach` of its own ([`Question::nearest`] says what is
-    /// free): 32 in everyone's hours, the nearest, and the 32 nearest others among them. `people` are those whose
-    /// hours and breaks count.
+    /// The best `search.count` free times within `search.reach` of the booking's own time
+    /// ([`FreeTimeQuery::nearest`] says what is free). Ranks the nearest 32 in everyone's hours, and the nearest 32
+    /// others found on the way. `people` are those whose hours and breaks count.
     pub fn suggest(
         &self,
         people: &BTreeMap<R, WorkingHours>,
         ranking: &dyn Ranking,
         steps: &mut Steps,
-    ) -> Answer<Candidate> {
-        let nothing = Answer { times: Vec::new(), looked: Looked::nowhere() };
-        let Some(judge) = Judge::new(self, people, steps) else { return nothing };
+    ) -> FreeTimes<Candidate> {
+        let nothing = FreeTimes { times: Vec::new(), looked: SearchExtent::nowhere() };
+        let Some(hours) = HoursAndBreaks::new(self, people, steps) else { return nothing };
         let (mut inside, mut outside) = (Vec::new(), Vec::new());
         let mut events = Vec::new();
-        let looked = self.search(&judge.off, steps, |steps, series, shift, is_inside| {
+        let looked = self.for_each_free_move(&hours.off_hours, steps, |steps, series, shift, is_inside| {
             let list = if is_inside { &mut inside } else { &mut outside };
             if list.len() == CONSIDERED {
-                return Taken::More;
+                return SearchControl::Continue;
             }
-            if !steps.take(series.len() * (3 + if is_inside { 0 } else { judge.days.len() })) {
-                return Taken::Spent;
+            if !steps.take(series.len() * (3 + if is_inside { 0 } else { hours.days.len() })) {
+                return SearchControl::OutOfSteps;
             }
             series.events(shift, &mut events);
             list.extend(free_time(shift, &events).map(|time| Candidate {
                 time,
                 occurrences: events.len(),
-                outside_hours: if is_inside { 0 } else { judge.outside_hours(&events) },
-                back_to_back: judge.back_to_back(&events),
+                outside_hours: if is_inside { 0 } else { hours.outside_hours(&events) },
+                back_to_back: hours.back_to_back(&events),
             }));
-            if inside.len() == CONSIDERED { Taken::Enough } else { Taken::More }
+            if inside.len() == CONSIDERED { SearchControl::Done } else { SearchControl::Continue }
         });
         let mut candidates = inside;
         candidates.append(&mut outside);
@@ -192,30 +192,30 @@ impl<R: Clone + Ord + Hash> Question<R> {
         let mut ranked: Vec<(u64, Candidate)> = costs.zip(candidates).collect();
         ranked.sort_by_key(|(cost, candidate)| (*cost, candidate.time.first.start));
         let times = ranked.into_iter().map(|(_, candidate)| candidate).take(self.search.count).collect();
-        Answer { times, looked }
+        FreeTimes { times, looked }
     }
 }
 
-/// What hours and breaks make of events, worked out once for all moves.
-struct Judge {
-    /// The working time of those who work alike, in order and apart, and how many people they are.
+/// Working hours and other events of all people, prepared once for all moves.
+struct HoursAndBreaks {
+    /// The working time of people with the same hours, in order and apart, and how many they are.
     days: Vec<(Vec<Span>, usize)>,
-    /// Time between the hours that all have. An event that does not lie in their hours whole touches some of it.
-    off: Vec<Span>,
-    /// How many people have another event shortly before an event that begins then.
-    before: Counts,
-    /// How many have one shortly after an event that ends then.
-    after: Counts,
+    /// The time outside the hours that all share. An event that is not completely within those hours touches it.
+    off_hours: Vec<Span>,
+    /// How many people have another event shortly before an event that begins at an instant.
+    before: OverlapCounts,
+    /// How many people have another event shortly after an event that ends at an instant.
+    after: OverlapCounts,
 }
 
-impl Judge {
+impl HoursAndBreaks {
     fn new<R: Clone + Ord + Hash>(
-        question: &Question<R>,
+        query: &FreeTimeQuery<R>,
         people: &BTreeMap<R, WorkingHours>,
         steps: &mut Steps,
     ) -> Option<Self> {
-        let series = question.series.as_ref()?;
-        let window = series.window(question.search.reach.as_secs().max(0));
+        let series = query.series.as_ref()?;
+        let window = series.window(query.search.reach.as_secs().max(0));
         let mut alike: Vec<(&WorkingHours, usize)> = Vec::new();
         for hours in people.values() {
             match alike.iter_mut().find(|(other, _)| *other == hours) {
@@ -227,13 +227,13 @@ impl Judge {
         let mut all: Option<Vec<Span>> = None;
         for (hours, count) in alike {
             let own = hours.days_within(window, steps)?;
-            all = Some(all.map_or_else(|| own.clone(), |all| both(&all, &own)));
+            all = Some(all.map_or_else(|| own.clone(), |all| intersect(&all, &own)));
             days.push((own, count));
         }
         let near = BREAK.as_secs();
         let (mut before, mut after) = (Vec::new(), Vec::new());
-        for copied in question.copies.iter().filter(|copied| people.contains_key(&copied.name)) {
-            let mut events: Vec<Span> = copied.holds(question.ahead, steps)?.map(|held| held.event).collect();
+        for copied in query.copies.iter().filter(|copied| people.contains_key(&copied.name)) {
+            let mut events: Vec<Span> = copied.events(query.ahead, steps)?.map(|held| held.event).collect();
             let mut ends = events.clone();
             for event in &mut events {
                 *event = Span { start: event.start + 1, end: event.end + near };
@@ -246,12 +246,12 @@ impl Judge {
             before.append(&mut events);
             after.append(&mut ends);
         }
-        let off = all.map_or_else(Vec::new, |all| between(&all));
+        let off_hours = all.map_or_else(Vec::new, |all| gaps(&all));
         (steps.left() > 0).then(|| Self {
             days,
-            off,
-            before: Counts::new(&before),
-            after: Counts::new(&after),
+            off_hours,
+            before: OverlapCounts::new(&before),
+            after: OverlapCounts::new(&after),
         })
     }
 
@@ -266,14 +266,14 @@ impl Judge {
     }
 
     fn back_to_back(&self, events: &[Span]) -> usize {
-        events.iter().map(|event| self.before.at(event.start) + self.after.at(event.end)).sum()
+        events.iter().map(|event| self.before.count_at(event.start) + self.after.count_at(event.end)).sum()
     }
 }
 
-/// In how many of some stretches an instant lies.
-struct Counts(Vec<(i64, usize)>);
+/// In how many of some spans an instant lies.
+struct OverlapCounts(Vec<(i64, usize)>);
 
-impl Counts {
+impl OverlapCounts {
     fn new(spans: &[Span]) -> Self {
         let mut edges: Vec<(i64, isize)> =
             spans.iter().flat_map(|span| [(span.start, 1), (span.end, -1)]).collect();
@@ -286,14 +286,14 @@ impl Counts {
         Self(counts.collect())
     }
 
-    fn at(&self, instant: i64) -> usize {
+    fn count_at(&self, instant: i64) -> usize {
         let next = self.0.partition_point(|(at, _)| *at <= instant);
         next.checked_sub(1).map_or(0, |last| self.0[last].1)
     }
 }
 
-/// What lies in both of two lists of stretches, each in order and apart.
-fn both(one: &[Span], other: &[Span]) -> Vec<Span> {
+/// The intersection of two lists of spans, each in order and apart.
+fn intersect(one: &[Span], other: &[Span]) -> Vec<Span> {
     let (mut found, mut a, mut b) = (Vec::new(), 0, 0);
     while let (Some(x), Some(y)) = (one.get(a), other.get(b)) {
         let (start, end) = (x.start.max(y.start), x.end.min(y.end));
@@ -305,8 +305,8 @@ fn both(one: &[Span], other: &[Span]) -> Vec<Span> {
     found
 }
 
-/// What lies between stretches that are in order and apart, and before and after them all.
-fn between(spans: &[Span]) -> Vec<Span> {
+/// The gaps between spans, and the time before and after them all. The spans must be in order and apart.
+fn gaps(spans: &[Span]) -> Vec<Span> {
     let starts = std::iter::once(-EVER).chain(spans.iter().map(|span| span.end));
     let ends = spans.iter().map(|span| span.start).chain([EVER]);
     starts.zip(ends).map(|(start, end)| Span { start, end }).collect()

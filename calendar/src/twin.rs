@@ -1,4 +1,5 @@
-//! The simple search: each move is tried against each occurrence, need and hold. What the search by stretches must equal.
+//! A simple search that tries each move against each occurrence, need and held event. The real search must find the
+//! same.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use proptest::sample::{select, subsequence};
 use crate::conflict::{Booking, first_clash};
 use crate::days::DAY;
 use crate::free::Search;
-use crate::moves::Movable;
+use crate::moves::MovableSeries;
 use crate::occupancy::Occupancy;
 use crate::recurrence::Recurrence;
 use crate::spans::Span;
@@ -28,10 +29,10 @@ type People = BTreeMap<&'static str, WorkingHours>;
 
 const NEAR: i64 = 600;
 
-/// Moves that are free, nearest first, with the events of each.
+/// The free moves, nearest first, each with its events.
 fn free(index: &Index, key: u32, booking: &Booking<&'static str>, search: &Search) -> Vec<(i64, Vec<Span>)> {
     let mut steps = Steps::new(u64::MAX);
-    let series = Movable::new(&booking.recurrence, index.ahead(), &mut steps).unwrap();
+    let series = MovableSeries::new(&booking.recurrence, index.ahead(), &mut steps).unwrap();
     let Some(first) = series.first() else { return Vec::new() };
     let grid = if booking.recurrence.is_all_day() { DAY } else { search.grid.as_secs() };
     let reach = search.reach.as_secs();
@@ -39,9 +40,9 @@ fn free(index: &Index, key: u32, booking: &Booking<&'static str>, search: &Searc
         (-reach..=reach).filter(|shift| (first.rem_euclid(DAY) + shift).rem_euclid(grid) == 0).collect();
     shifts.sort_unstable_by_key(|shift| (shift.abs(), *shift));
     let clashes = |event: Span| {
-        booking.needs.iter().filter_map(|name| index.find(name)).any(|place| {
-            let holds = index.holds_between(place, booking.buffers.around(event), Some(&key));
-            first_clash(event, booking.buffers, &holds, place.capacity, |_| false).is_some()
+        booking.needs.iter().filter_map(|name| index.find(name)).any(|need| {
+            let holds = index.held_between(need, booking.buffers.around(event), Some(&key));
+            first_clash(event, booking.buffers, &holds, need.capacity, |_| false).is_some()
         })
     };
     let moved = |shift: i64| {
@@ -77,8 +78,8 @@ fn suggested(
         let uncovered = |event: &Span| people.values().filter(|hours| !covers(hours, *event)).count();
         let outside_hours = events.iter().map(uncovered).sum();
         let busy = |side: Span| {
-            let places = people.keys().filter_map(|name| index.find(name));
-            let holds = places.map(|place| index.holds_between(place, side, Some(&key)));
+            let needs = people.keys().filter_map(|name| index.find(name));
+            let holds = needs.map(|need| index.held_between(need, side, Some(&key)));
             holds
                 .filter(|holds| holds.iter().any(|it| it.event.start < side.end && side.start < it.event.end))
                 .count()
@@ -89,7 +90,7 @@ fn suggested(
                 Span { start: event.end, end: event.end + NEAR },
             ]
         });
-        let time = crate::question::free_time(shift, &events).unwrap();
+        let time = crate::free_time_query::free_time(shift, &events).unwrap();
         let candidate =
             Candidate { time, occurrences: events.len(), outside_hours, back_to_back: sides.map(busy).sum() };
         let list = if outside_hours == 0 { &mut inside } else { &mut outside };
@@ -112,13 +113,13 @@ const ZONES: [&str; 5] =
     ["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "America/Santiago"];
 
 #[derive(Debug, Clone)]
-struct Given {
+struct GivenBooking {
     spec: RecurrenceSpec,
     needs: Vec<&'static str>,
     buffers: (u64, u64),
 }
 
-impl Given {
+impl GivenBooking {
     fn booking(&self) -> Booking<&'static str> {
         let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
         let recurrence = Arc::new(Recurrence::new(&self.spec).unwrap());
@@ -128,7 +129,7 @@ impl Given {
 }
 
 /// Bookings around a change of the clocks in spring or in autumn.
-fn given(autumn: bool) -> impl Strategy<Value = Given> {
+fn given(autumn: bool) -> impl Strategy<Value = GivenBooking> {
     let rule = select(vec![
         "",
         "",
@@ -175,7 +176,7 @@ fn given(autumn: bool) -> impl Strategy<Value = Given> {
                 overrides: if plain { vec![longer] } else { Vec::new() },
                 ..RecurrenceSpec::default()
             };
-            Given { spec, needs, buffers: (before, after) }
+            GivenBooking { spec, needs, buffers: (before, after) }
         },
     )
 }
@@ -220,7 +221,7 @@ proptest! {
         let found = index.nearest_free(&99, &booking, &search, &mut Steps::new(u64::MAX));
         let want: Vec<_> = free(&index, 99, &booking, &search)
             .into_iter()
-            .filter_map(|(shift, events)| crate::question::free_time(shift, &events))
+            .filter_map(|(shift, events)| crate::free_time_query::free_time(shift, &events))
             .take(count)
             .collect();
         prop_assert_eq!(&found.times, &want);
@@ -229,7 +230,7 @@ proptest! {
         let found = index.suggest(&99, &booking, &search, &people, &NearestInHours, &mut Steps::new(u64::MAX));
         prop_assert_eq!(&found.times, &suggested(&index, 99, &booking, &search, &people));
 
-        // With fewer steps: what it says that it looked at is right, and nothing is told that clashes.
+        // With fewer steps it must not claim to have looked at more than it did, nor return a time that clashes.
         let all: Vec<_> = free(&index, 99, &booking, &search).into_iter().map(|(shift, _)| shift).collect();
         for most in [50, 500, 5000] {
             let mut steps = Steps::new(most);

@@ -1,7 +1,7 @@
-//! Local times to instants and back, and what a missing or repeated local time means.
+//! Converts local times to instants and back, and says what a missing or repeated local time means.
 //!
-//! Local times are seconds from 1970-01-01T00:00:00 on the local clock, instants are Unix seconds. Zones come
-//! from the bundled database only. Never: reads the host's zone files.
+//! Local times are seconds from 1970-01-01T00:00:00 on the local clock; instants are Unix seconds. Zones come only
+//! from the bundled database, never from files of the host.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::days::DAY;
 
-/// What happens to a local time that does not exist, because clocks were moved forward over it.
+/// What happens to a local time that does not exist because the clocks were moved forward over it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub enum Gap {
     /// It is read with the offset before the change (RFC 5545, section 3.3.5): 02:30 becomes 03:30.
@@ -23,7 +23,7 @@ pub enum Gap {
     Skip,
 }
 
-/// What happens to a local time that exists twice, because clocks were moved back over it.
+/// What happens to a local time that exists twice because the clocks were moved back over it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub enum Fold {
     /// The first of the two (RFC 5545, section 3.3.5).
@@ -31,15 +31,15 @@ pub enum Fold {
     First,
     /// The second of the two.
     Last,
-    /// An occurrence at each.
+    /// Both of them: two occurrences.
     Both,
 }
 
 /// The daylight-saving policy of a recurrence.
 ///
-/// It holds for local times: starts, `dates`, and rules of DAILY and longer. HOURLY and shorter rules count in
-/// real time, so they meet neither gap nor fold. An all-day occurrence begins at the first instant of its day
-/// whatever the policy; only a day that is missing whole (Samoa, 30 December 2011) follows `gap`.
+/// It applies to local times: starts, `dates`, and rules of DAILY and longer. HOURLY and shorter rules count in
+/// real time, so they meet neither gap nor fold. An all-day occurrence begins at the first instant of its day,
+/// whatever the policy; only if a whole day is missing (Samoa, 30 December 2011), `gap` applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Dst {
@@ -49,32 +49,32 @@ pub struct Dst {
     pub fold: Fold,
 }
 
-/// Which of a local time that exists twice. As wide as what stands beside it: a moment is copied right after it was
-/// written, and a byte read back as a word costs as much as all the rest.
+/// Which of the two instants of a local time that exists twice; `First` if it exists once. It is as wide as the
+/// fields beside it: a moment is copied right after it was written, and reading a byte back as part of a word would
+/// cost as much as all the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u64)]
-pub(crate) enum Turn {
+pub(crate) enum FoldSide {
     First,
     Second,
 }
 
-impl Turn {
+impl FoldSide {
     pub(crate) fn second_if(second: bool) -> Self {
         if second { Self::Second } else { Self::First }
     }
 }
 
-/// An occurrence before its end is known: its instant, the local time that names it, and which of
-/// two it is.
+/// An instant, the local time that names it, and which of that time's two instants it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Moment {
     pub(crate) at: i64,
     pub(crate) local: i64,
-    pub(crate) turn: Turn,
+    pub(crate) side: FoldSide,
 }
 
-/// The instants of one local time. No local time from here on has an instant before `low`, none up to here one
-/// after `high`.
+/// The instants of one local time. No later local time has an instant before `low`, and no earlier one has an
+/// instant after `high`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Resolved {
     pub(crate) low: i64,
@@ -89,58 +89,59 @@ impl Resolved {
     }
 }
 
-/// A stretch of time with one offset, `from` inclusive, `to` exclusive.
+/// A stretch of time with one UTC offset: `from` inclusive, `to` exclusive.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Segment {
+pub(crate) struct OffsetSegment {
     pub(crate) from: i64,
     pub(crate) to: i64,
     pub(crate) offset: i64,
 }
 
-/// Local times that no change of the clocks is near: each exists once, with this offset.
+/// Local times far from any change of the clocks: each exists once and has this offset.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Calm {
-    /// The first, and the end, which is not one.
+pub(crate) struct FixedOffsetRange {
+    /// The first one, and the end (exclusive).
     low: i64,
     high: i64,
     pub(crate) offset: i64,
 }
 
-impl Calm {
-    pub(crate) fn holds(&self, local: i64) -> bool {
+impl FixedOffsetRange {
+    pub(crate) fn contains(&self, local: i64) -> bool {
         self.low <= local && local < self.high
     }
 
-    /// The last of them.
+    /// The last of these local times.
     pub(crate) fn last(&self) -> i64 {
         self.high.saturating_sub(1)
     }
 
-    pub(crate) fn holds_instant(&self, at: i64) -> bool {
-        self.holds(at.saturating_add(self.offset))
+    pub(crate) fn contains_instant(&self, at: i64) -> bool {
+        self.contains(at.saturating_add(self.offset))
     }
 }
 
-/// The changes of a zone's clocks, the first being the beginning of time.
+/// The changes of a zone's offset. The first entry is the beginning of time.
 #[derive(Debug)]
-struct Changes {
-    /// The instant of each, and the offset from there on.
+struct ZoneChanges {
+    /// The instant of each change, and the offset from then on.
     list: Vec<(i64, i64)>,
-    /// Up to here they are all in the list.
+    /// All changes before this instant are in the list.
     end: i64,
 }
 
-impl Changes {
-    /// Those of a zone, read once and kept: there are a few hundred of zones, and looking changes up costs.
-    fn of(tz: &TimeZone) -> Arc<Self> {
-        static KNOWN: Mutex<Option<HashMap<String, Arc<Changes>>>> = Mutex::new(None);
+impl ZoneChanges {
+    /// The changes of a zone, computed once and kept: there are a few hundred zones, and looking changes up takes
+    /// long.
+    fn cached(tz: &TimeZone) -> Arc<Self> {
+        static KNOWN: Mutex<Option<HashMap<String, Arc<ZoneChanges>>>> = Mutex::new(None);
         let name = tz.iana_name().unwrap_or("UTC").to_owned();
         let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
         let known = known.get_or_insert_default();
-        Arc::clone(known.entry(name).or_insert_with(|| Arc::new(Self::read(tz))))
+        Arc::clone(known.entry(name).or_insert_with(|| Arc::new(Self::collect(tz))))
     }
 
-    fn read(tz: &TimeZone) -> Self {
+    fn collect(tz: &TimeZone) -> Self {
         let offset = |offset: Offset| i64::from(offset.seconds());
         let mut list = vec![(i64::MIN, offset(tz.to_offset(Timestamp::MIN)))];
         for change in tz.following(Timestamp::MIN) {
@@ -153,14 +154,15 @@ impl Changes {
         Self { list, end: i64::MAX }
     }
 
-    /// The change that is in force at an instant, and the next one.
+    /// The last change at or before an instant, and the instant of the next change. `None` after the end of the
+    /// list.
     fn around(&self, at: i64) -> Option<((i64, i64), i64)> {
         let next = self.list.partition_point(|change| change.0 <= at);
         let end = self.list.get(next).map_or(self.end, |change| change.0);
         (at < end).then(|| (self.list[next - 1], end))
     }
 
-    /// The offsets before and after the one in force at an instant, if they are in the list.
+    /// The offsets before and after the one in force at an instant. `None` if one of them is not in the list.
     fn beside(&self, at: i64) -> Option<(i64, i64)> {
         let next = self.list.partition_point(|change| change.0 <= at);
         Some((self.list.get(next.checked_sub(2)?)?.1, self.list.get(next)?.1))
@@ -171,15 +173,15 @@ impl Changes {
 #[derive(Debug, Clone)]
 pub(crate) struct Zone {
     pub(crate) tz: TimeZone,
-    changes: Arc<Changes>,
+    changes: Arc<ZoneChanges>,
     pub(crate) dst: Dst,
     pub(crate) all_day: bool,
 }
 
-/// Changes up to this instant, in the year 2200, are looked up in a list, later ones are worked out.
+/// Changes up to this instant, in the year 2200, are kept in a list; later ones are computed.
 const LISTED: i64 = 230 * 365 * DAY;
 
-/// A zone of the bundled database by its IANA name, in any case.
+/// A zone of the bundled database by its IANA name, in upper or lower case.
 pub fn find_zone(name: &str) -> Option<TimeZone> {
     static BUNDLED: OnceLock<TimeZoneDatabase> = OnceLock::new();
     BUNDLED.get_or_init(TimeZoneDatabase::bundled).get(name).ok()
@@ -208,7 +210,7 @@ pub(crate) fn ceil_second(t: Timestamp) -> i64 {
     t.as_second() + i64::from(t.subsec_nanosecond() > 0)
 }
 
-/// The instant of Unix `seconds`, held to what can be represented.
+/// The instant of Unix `seconds`, clamped to what can be represented.
 pub(crate) fn timestamp(seconds: i64) -> Timestamp {
     let (low, high) = (Timestamp::MIN.as_second(), Timestamp::MAX.as_second());
     Timestamp::from_second(seconds.clamp(low, high)).unwrap_or(Timestamp::MAX)
@@ -216,7 +218,7 @@ pub(crate) fn timestamp(seconds: i64) -> Timestamp {
 
 impl Zone {
     pub(crate) fn new(tz: TimeZone, dst: Dst, all_day: bool) -> Self {
-        Self { changes: Changes::of(&tz), tz, dst, all_day }
+        Self { changes: ZoneChanges::cached(&tz), tz, dst, all_day }
     }
 
     pub(crate) fn offset_at(&self, at: i64) -> i64 {
@@ -227,45 +229,49 @@ impl Zone {
         at + self.offset_at(at)
     }
 
-    /// The stretch of one offset that `at` is in. It may begin late or end early, never the other way round.
-    pub(crate) fn segment(&self, at: i64) -> Segment {
+    /// The stretch of one offset that contains `at`. It may be shorter than the real one, never longer.
+    pub(crate) fn segment(&self, at: i64) -> OffsetSegment {
         if let Some(((from, offset), to)) = self.changes.around(at) {
-            return Segment { from, to, offset };
+            return OffsetSegment { from, to, offset };
         }
         let t = timestamp(at);
         let from = self.tz.preceding(timestamp(at.saturating_add(1))).next();
         let to = self.tz.following(t).next();
-        Segment {
+        OffsetSegment {
             from: from.map_or(i64::MIN, |change| change.timestamp().as_second()),
             to: to.map_or(i64::MAX, |change| change.timestamp().as_second()),
             offset: i64::from(self.tz.to_offset(t).seconds()),
         }
     }
 
-    /// The local times around the instant `at` that no change is near; none of them may be.
+    /// The local times around the instant `at` that are far from any change; the range may be empty.
     ///
-    /// A change moves some local times, by as much as the clocks, and what it moves comes after it.
-    pub(crate) fn calm(&self, at: i64) -> Calm {
-        let Segment { from, to, offset } = self.segment(at);
+    /// A change affects the local times that it skips or repeats, and what it shifts comes after it.
+    pub(crate) fn fixed_offset_around(&self, at: i64) -> FixedOffsetRange {
+        let OffsetSegment { from, to, offset } = self.segment(at);
         // No change moves the clocks by two days.
         let (mut behind, mut before) = (2 * DAY, 2 * DAY);
         if let Some((earlier, later)) = self.changes.beside(at) {
             behind = (offset - earlier).abs();
             before = (offset - later).max(0);
         }
-        Calm { low: from.saturating_add(offset + behind), high: to.saturating_add(offset - before), offset }
+        FixedOffsetRange {
+            low: from.saturating_add(offset + behind),
+            high: to.saturating_add(offset - before),
+            offset,
+        }
     }
 
-    /// The instants of a local time by the policy.
+    /// The instants of a local time, by the policy.
     pub(crate) fn resolve(&self, local: i64) -> Resolved {
-        let moment = |offset: Offset, turn| Moment { at: local - i64::from(offset.seconds()), local, turn };
+        let moment = |offset: Offset, side| Moment { at: local - i64::from(offset.seconds()), local, side };
         match self.tz.to_ambiguous_timestamp(civil(local)).offset() {
             AmbiguousOffset::Unambiguous { offset } => {
-                let only = moment(offset, Turn::First);
+                let only = moment(offset, FoldSide::First);
                 Resolved { low: only.at, high: only.at, first: Some(only), second: None }
             }
             AmbiguousOffset::Fold { before, after } => {
-                let (early, late) = (moment(before, Turn::First), moment(after, Turn::Second));
+                let (early, late) = (moment(before, FoldSide::First), moment(after, FoldSide::Second));
                 let fold = if self.all_day { Fold::First } else { self.dst.fold };
                 let (first, second) = match fold {
                     Fold::First => (Some(early), None),
@@ -275,7 +281,7 @@ impl Zone {
                 Resolved { low: early.at, high: late.at, first, second }
             }
             AmbiguousOffset::Gap { before, after } => {
-                let shifted = moment(before, Turn::First);
+                let shifted = moment(before, FoldSide::First);
                 let low = local - i64::from(after.seconds());
                 let first = if self.all_day { self.first_of_day(shifted) } else { Some(shifted) };
                 let first = match self.dst.gap {
@@ -291,7 +297,7 @@ impl Zone {
         }
     }
 
-    /// The change itself: a midnight in a gap, so the day begins where the gap ends.
+    /// The instant of the change: if midnight lies in a gap, the day begins when the gap ends.
     fn first_of_day(&self, shifted: Moment) -> Option<Moment> {
         let change = self.tz.preceding(timestamp(shifted.at + 1)).next()?;
         Some(Moment { at: change.timestamp().as_second(), ..shifted })

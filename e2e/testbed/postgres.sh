@@ -38,8 +38,8 @@ make_postgres() {
     die_with_log initdb "PostgreSQL's data can't be made"
   echo 'hostssl all all 0.0.0.0/0 scram-sha-256' >>"$folder/data/pg_hba.conf"
   certificate postgres /CN=postgres "subjectAltName=IP:$NODE_IP"
-  install -m 600 -o nobody "$W/pki/postgres.crt" "$folder/data/server.crt"
-  install -m 600 -o nobody "$W/pki/postgres.key" "$folder/data/server.key"
+  command install -m 600 -o nobody "$W/pki/postgres.crt" "$folder/data/server.crt"
+  command install -m 600 -o nobody "$W/pki/postgres.key" "$folder/data/server.key"
   # As pods see it, who have the authority beside the URL.
   echo "postgres://belfry:$password@$NODE_IP:5432/postgres?sslmode=verify-full&sslrootcert=/var/run/belfry/database/ca.crt" \
     >"$W/pki/postgres.url"

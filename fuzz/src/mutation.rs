@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use crate::{seeds, targets};
 
 /// The longest input, bytes.
-const MAX: usize = 4_096;
+const MAX_INPUT: usize = 4_096;
 
 /// Pseudorandom numbers (splitmix64): a function of the seed.
 struct SplitMix(u64);
@@ -64,7 +64,7 @@ fn mutate(random: &mut SplitMix, input: &mut Vec<u8>, others: &[Vec<u8>], words:
             input.splice(at..to, word.bytes());
         }
     }
-    input.truncate(MAX);
+    input.truncate(MAX_INPUT);
 }
 
 /// Runs a target `times` times; the error is the input at which it failed.
@@ -82,9 +82,9 @@ pub fn run_target(name: &str, times: u64, seed: u64) -> Result<(), Vec<u8>> {
         }
         // Some inputs join the corpus, to be mutated again.
         if time % 16 == 0 {
-            let place = random.below(256);
-            match corpus.get_mut(place) {
-                Some(old) if place >= 8 => *old = input,
+            let index = random.below(256);
+            match corpus.get_mut(index) {
+                Some(old) if index >= 8 => *old = input,
                 Some(_) => {}
                 None => corpus.push(input),
             }

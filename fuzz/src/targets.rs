@@ -10,7 +10,7 @@ use domain::{Format, Plan, PlanBody, RulePlan};
 use serde_json::Value;
 
 /// Decodes a record twice with the same buffers; both results must be equal.
-fn decoded(decoder: &Decoder, record: &RawRecord<'_>) -> Option<Value> {
+fn decode_twice(decoder: &Decoder, record: &RawRecord<'_>) -> Option<Value> {
     let mut document = Document::default();
     let mut once = || match decoder.decode(record, &mut document) {
         Ok(Decoded::Value(view)) => {
@@ -29,13 +29,13 @@ fn decoded(decoder: &Decoder, record: &RawRecord<'_>) -> Option<Value> {
     first.ok().flatten()
 }
 
-fn raw<'r>(value: &'r [u8], headers: &'r [Header<'r>]) -> RawRecord<'r> {
+fn raw_record<'r>(value: &'r [u8], headers: &'r [Header<'r>]) -> RawRecord<'r> {
     RawRecord { topic: "t", value: Some(value), headers, ..RawRecord::default() }
 }
 
 /// JSON: our decoder accepts what serde_json accepts, with the same value.
 pub fn json(data: &[u8]) {
-    let ours = decoded(&Decoder::Json, &raw(data, &[]));
+    let ours = decode_twice(&Decoder::Json, &raw_record(data, &[]));
     let theirs = serde_json::from_slice::<Value>(data).ok();
     assert_eq!(ours.is_some(), theirs.is_some(), "whether it is JSON");
     // serde_json rounds doubles of many digits differently, so only values without them are compared.
@@ -48,7 +48,7 @@ pub fn json(data: &[u8]) {
 
 /// logfmt: values are texts or true, and pairs that are written again are read as the same.
 pub fn logfmt(data: &[u8]) {
-    let Some(value) = decoded(&Decoder::Logfmt, &raw(data, &[])) else { return };
+    let Some(value) = decode_twice(&Decoder::Logfmt, &raw_record(data, &[])) else { return };
     let pairs = value.as_object().expect("a map");
     let mut line = String::new();
     for (name, value) in pairs {
@@ -59,7 +59,11 @@ pub fn logfmt(data: &[u8]) {
         }
     }
     if !line.is_empty() {
-        assert_eq!(decoded(&Decoder::Logfmt, &raw(line.as_bytes(), &[])), Some(value.clone()), "{line:?}");
+        assert_eq!(
+            decode_twice(&Decoder::Logfmt, &raw_record(line.as_bytes(), &[])),
+            Some(value.clone()),
+            "{line:?}"
+        );
     }
 }
 
@@ -70,7 +74,7 @@ pub fn text(data: &[u8]) {
     let Ok(pattern) = std::str::from_utf8(pattern) else { return };
     let Ok(decoder) = Decoder::new(&Format::Text { pattern: pattern.to_owned() }) else { return };
     let text = text.get(1..).unwrap_or_default();
-    if let Some(value) = decoded(&decoder, &raw(text, &[])) {
+    if let Some(value) = decode_twice(&decoder, &raw_record(text, &[])) {
         let text = std::str::from_utf8(text).expect("what was decoded is UTF-8");
         for (name, field) in value.as_object().expect("a map") {
             assert!(text.contains(field.as_str().expect("a text")), "{name}");
@@ -89,7 +93,7 @@ pub fn cloud_events(data: &[u8]) {
         let Ok(name) = std::str::from_utf8(&line[..colon]) else { return };
         headers.push((name, line.get(colon + 1..)));
     }
-    if let Some(event) = decoded(&Decoder::CloudEvents, &raw(rest, &headers)) {
+    if let Some(event) = decode_twice(&Decoder::CloudEvents, &raw_record(rest, &headers)) {
         for name in ["id", "source", "specversion", "type"] {
             assert!(event[name].as_str().is_some_and(|it| !it.is_empty()), "{name} of {event}");
         }
@@ -109,7 +113,7 @@ pub fn matcher(data: &[u8]) {
                 b"7",
                 b"[]",
             ] {
-                let raw = raw(value, &[("h", Some(b"v"))]);
+                let raw = raw_record(value, &[("h", Some(b"v"))]);
                 let Ok(Decoded::Value(view)) = Decoder::Json.decode(&raw, &mut document) else {
                     panic!("JSON")
                 };

@@ -81,6 +81,10 @@ pub struct Config {
     /// connection, so a rotated password needs no restart.
     #[arg(long, env = "BELFRY_DATABASE_URL_FILE")]
     pub database_url_file: Option<PathBuf>,
+    /// File with the URL of a Redis (redis:// or rediss://) through which hubs of one database wake each other at once. Without it, or while
+    /// it fails, they look four times a second. An authority beside the file, `ca.crt`, is the one trusted for rediss://.
+    #[arg(long, env = "BELFRY_REDIS_URL_FILE", requires = "database_url_file")]
+    pub redis_url_file: Option<PathBuf>,
     /// What this hub is called among the hubs of its database. Each must have a name of its own.
     #[arg(long, env = "BELFRY_HUB_NAME", default_value = "hub")]
     pub name: String,

@@ -32,6 +32,7 @@ mod sessions;
 mod startup;
 mod tls;
 mod wait;
+mod wakeups;
 
 pub use chance::Chance;
 pub use config::{Command, Config, LogFormat};

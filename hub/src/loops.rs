@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use domain::Millis;
 use ledger::{Error, Signal};
 use protocol::messages::{ObjectProblem, StatusBody};
+use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
 use crate::app::App;
@@ -18,6 +19,7 @@ use crate::clock;
 use crate::health::Health;
 use crate::metrics::LoopLabel;
 use crate::peers;
+use crate::wakeups::{self, Redis};
 
 /// How long one run of batches may take. Then the loop reports that it is alive, and the next run goes on.
 const RUN: Duration = Duration::from_secs(5);
@@ -35,6 +37,7 @@ pub(crate) struct Settings {
     pub(crate) keep_delivered: Millis,
     pub(crate) keep_dead: Millis,
     pub(crate) files: Vec<PathBuf>,
+    pub(crate) redis_url_file: Option<PathBuf>,
 }
 
 /// One loop: its name, its pace and its present failure.
@@ -121,16 +124,30 @@ pub(crate) fn start(app: &App, health: &Arc<Health>, settings: &Settings, tasks:
     tasks.spawn(publish(run("statuses", PUBLISH_IDLE)));
     if app.ledger.is_shared() {
         app.sessions.others_are_known(false);
-        tasks.spawn(every(
-            run("catch-up", CATCH_UP_PACE),
-            |app, _| async move { app.ledger.catch_up().await },
-            settings.clone(),
-        ));
+        let heard = Arc::new(Notify::new());
+        if let Some(url_file) = settings.redis_url_file.clone() {
+            let redis = Redis::new(url_file, app.ledger.id());
+            wakeups::start(app, redis, Arc::clone(&heard), tasks);
+        }
+        tasks.spawn(catch_up(run("catch-up", CATCH_UP_PACE), heard));
         tasks.spawn(every(
             run("peers", seconds(1)),
             |app, _| async move { peers::exchange(&app).await },
             settings.clone(),
         ));
+    }
+}
+
+/// Learns what other hubs have changed, at the loop's pace and when another hub says that there is something.
+async fn catch_up(mut runs: BackgroundLoop, heard: Arc<Notify>) {
+    loop {
+        tokio::select! {
+            () = runs.app.stop.cancelled() => return,
+            () = tokio::time::sleep(runs.pace) => {}
+            () = heard.notified() => {}
+        }
+        let result = runs.app.ledger.catch_up().await;
+        runs.ended(result);
     }
 }
 

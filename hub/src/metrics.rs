@@ -90,6 +90,7 @@ pub(crate) struct Metrics {
     pub(crate) reports: Counter,
     pub(crate) instances: Gauge,
     pub(crate) storage_errors: Family<ReasonLabel, Counter>,
+    pub(crate) wakeups: Family<ResultLabel, Counter>,
     pub(crate) read_errors: Family<ReasonLabel, Counter>,
     pub(crate) reviews: Family<KindLabel, Counter>,
     pub(crate) loop_failures: Family<LoopLabel, Counter>,
@@ -132,6 +133,7 @@ impl Metrics {
             reports: Counter::default(),
             instances: Gauge::default(),
             storage_errors: Family::default(),
+            wakeups: Family::default(),
             read_errors: Family::default(),
             reviews: Family::default(),
             loop_failures: Family::default(),
@@ -191,6 +193,7 @@ impl Metrics {
         to.register("feed_version", "The feed's newest version that was read", self.feed_version.clone());
         to.register("reports", "Reports of workers", self.reports.clone());
         to.register("worker_instances", "Workers heard of within a minute", self.instances.clone());
+        to.register("wakeups", "Messages between hubs through Redis, by result", self.wakeups.clone());
         to.register("storage_errors", "Failures of the database, by reason", self.storage_errors.clone());
         let help = "Reads that failed, by reason; each is its reader's alone";
         to.register("read_errors", help, self.read_errors.clone());

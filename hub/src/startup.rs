@@ -120,6 +120,7 @@ impl Hub {
         let settings = loops::Settings {
             keep_delivered: config.keep_delivered,
             keep_dead: config.keep_dead,
+            redis_url_file: config.redis_url_file,
             files: match config.database_url_file {
                 Some(_) => Vec::new(),
                 None => vec![file.with_extension("db-wal"), file],

@@ -17,6 +17,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use protocol::messages::ObjectStatus;
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::catalog::Catalog;
@@ -339,6 +340,11 @@ impl Ledger {
     /// Whether other processes may have this ledger open too.
     pub fn is_shared(&self) -> bool {
         matches!(self.readers, Readers::Postgres(_))
+    }
+
+    /// A receiver whose value changes with each transaction of this process that wakes somebody, here or at another hub.
+    pub fn watch_committed(&self) -> watch::Receiver<u64> {
+        self.shared.committed.subscribe()
     }
 
     /// Learns what other hubs have changed, and wakes those who wait for it. Call it a few times a second, and when

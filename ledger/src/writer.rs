@@ -191,6 +191,8 @@ pub(crate) struct Shared {
     /// PostgreSQL: the last of other hubs' signals that was heard.
     pub(crate) seen_signal: AtomicI64,
     wakers: Mutex<HashMap<Signal, watch::Sender<u64>>>,
+    /// Changes with each transaction of this process that wakes somebody.
+    pub(crate) committed: watch::Sender<u64>,
 }
 
 impl Shared {
@@ -203,6 +205,7 @@ impl Shared {
             catalog_version: AtomicI64::new(tx.row.catalog),
             seen_signal: AtomicI64::new(tx.row.signal),
             wakers: Mutex::default(),
+            committed: watch::Sender::new(0),
         }
     }
 
@@ -223,6 +226,9 @@ impl Shared {
         *self.catalog.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&tx.catalog);
         self.catalog_version.store(tx.row.catalog, Ordering::Release);
         *self.metrics.lock().unwrap_or_else(PoisonError::into_inner) = tx.counted;
+        if !tx.wakes.is_empty() {
+            self.committed.send_modify(|changes| *changes += 1);
+        }
         for signal in tx.wakes.drain() {
             self.wake(&signal);
         }

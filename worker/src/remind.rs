@@ -119,7 +119,7 @@ fn find_due_reminders(
     let reminders: Vec<Reminder> = schedule
         .reminders
         .iter()
-        .map(|reminder| Ok(Reminder::of(reminder.time)?.delayed(schedule.delay_minutes)))
+        .map(|reminder| Ok(Reminder::from_time(reminder.time)?.delayed(schedule.delay_minutes)))
         .collect::<Result<_, ReminderError>>()
         .map_err(|error| error.to_string())?;
     let catch_up = CatchUp {

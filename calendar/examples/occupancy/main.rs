@@ -1,8 +1,8 @@
-//! Prints what checking and holding bookings costs, beside PostgreSQL's exclusion constraint on the same bookings in the
-//! same run, and what the index takes for 10,000 schedules.
+//! Prints what it costs to check and hold bookings, compared with PostgreSQL's exclusion constraint on the same
+//! bookings in the same run; and what the index costs with 10,000 schedules.
 //!
-//! Run: `cargo run --release -p belfry-calendar --example occupancy`. It starts a PostgreSQL of its own in a folder for
-//! temporary files; its programs are found in PATH or in Debian's folder.
+//! Run: `cargo run --release -p belfry-calendar --example occupancy`. It starts its own PostgreSQL in a temporary
+//! directory; the programs are found in PATH or in Debian's directory.
 #![allow(clippy::print_stdout, reason = "a tool that prints")]
 
 mod peer;
@@ -15,48 +15,48 @@ use std::time::{Duration, Instant};
 use calendar::{Booking, HORIZON, Occupancy, Recurrence, RecurrenceSpec};
 use jiff::{SignedDuration, Timestamp};
 
-use peer::{Asked, Peer};
+use peer::{AskedBooking, PostgresPeer};
 
-pub(crate) type Fault = Box<dyn Error>;
+pub(crate) type BoxError = Box<dyn Error>;
 
 const PLACES: u64 = 10_000;
 const SINGLES: u64 = 1_000_000;
 const SERIES: u64 = 20_000;
 /// Occurrences of a series.
 const WEEKS: u32 = 50;
-/// Both take turns, so that what else the machine does meets both.
+/// Both sides take turns, so other load on the machine affects both.
 const TURNS: u64 = 10;
-/// Bookings are made so few at a time that they are still at hand when they are asked for.
+/// So few bookings are made at a time that they are still in the processor's cache when they are checked.
 const FEW: usize = 100;
 
-fn main() -> Result<(), Fault> {
-    schedules::figures()?;
-    let mut peer = Peer::start()?;
+fn main() -> Result<(), BoxError> {
+    schedules::print_figures()?;
+    let mut peer = PostgresPeer::start()?;
     println!("peer: {}", peer.version()?);
-    // An hour among 100 at each place clashes with one in ten of those before.
-    let singles = asked(SINGLES, 4 * 760, 1);
+    // One hour in about a hundred at each place: one booking in ten clashes with an earlier one.
+    let singles = random_bookings(SINGLES, 4 * 760, 1);
     compare("single occurrences", &mut peer, &singles)?;
-    let series = asked(SERIES, 4 * 15, WEEKS);
+    let series = random_bookings(SERIES, 4 * 15, WEEKS);
     compare("weekly series of 50", &mut peer, &series)
 }
 
-/// Random hours on a grid of quarters, over all places.
-fn asked(count: u64, quarters: u64, weeks: u32) -> Vec<Asked> {
-    let mut chance = Chance(7);
+/// Random bookings of an hour over all places, on a grid of quarters of an hour.
+fn random_bookings(count: u64, quarters: u64, weeks: u32) -> Vec<AskedBooking> {
+    let mut random = XorShift(7);
     (0..count)
-        .map(|id| Asked {
+        .map(|id| AskedBooking {
             id,
-            place: chance.below(PLACES),
-            start: 1_767_571_200 + 900 * chance.below(quarters) as i64,
+            place: random.below(PLACES),
+            start: 1_767_571_200 + 900 * random.below(quarters) as i64,
             weeks,
         })
         .collect()
 }
 
-/// A generator of Marsaglia's (xorshift64), always with the same seed.
-pub(crate) struct Chance(pub(crate) u64);
+/// Marsaglia's xorshift64, always with the same seed.
+pub(crate) struct XorShift(pub(crate) u64);
 
-impl Chance {
+impl XorShift {
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -65,7 +65,7 @@ impl Chance {
     }
 }
 
-fn booking(asked: &Asked) -> Result<Booking<u64>, Fault> {
+fn booking(asked: &AskedBooking) -> Result<Booking<u64>, BoxError> {
     let start = Timestamp::from_second(asked.start)?.to_string();
     let spec = RecurrenceSpec {
         start: start.trim_end_matches('Z').to_owned(),
@@ -77,7 +77,7 @@ fn booking(asked: &Asked) -> Result<Booking<u64>, Fault> {
     Ok(Booking::new(Arc::new(Recurrence::new(&spec)?), vec![asked.place]))
 }
 
-fn compare(what: &str, peer: &mut Peer, asked: &[Asked]) -> Result<(), Fault> {
+fn compare(what: &str, peer: &mut PostgresPeer, asked: &[AskedBooking]) -> Result<(), BoxError> {
     let mut index: Occupancy<u64, u64> = Occupancy::new(Timestamp::from_second(1_767_225_600)?, HORIZON);
     let (mut making, mut own, mut theirs) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
     let mut taken = Vec::new();

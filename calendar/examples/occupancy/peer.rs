@@ -1,5 +1,5 @@
-//! A PostgreSQL of our own with an exclusion constraint. Each booking is inserted by a loop inside the server, in one
-//! transaction a turn: no round trips, no parsing, no commit of its own.
+//! A PostgreSQL of our own with an exclusion constraint. A loop inside the server inserts the bookings, with one
+//! transaction for each turn: no round trips, no parsing, no commit for each booking.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -10,10 +10,10 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::Fault;
+use crate::BoxError;
 
-/// A booking of an hour, or of an hour a week.
-pub(crate) struct Asked {
+/// A booking of one hour, or of one hour each week.
+pub(crate) struct AskedBooking {
     pub(crate) id: u64,
     pub(crate) place: u64,
     /// Unix seconds.
@@ -21,7 +21,7 @@ pub(crate) struct Asked {
     pub(crate) weeks: u32,
 }
 
-pub(crate) struct Peer {
+pub(crate) struct PostgresPeer {
     programs: PathBuf,
     folder: PathBuf,
     user: Option<(u32, u32)>,
@@ -31,13 +31,13 @@ pub(crate) struct Peer {
 const SETTINGS: &str = "listen_addresses = ''\nsynchronous_commit = off\nshared_buffers = 1GB\nmax_wal_size = 16GB\n\
      checkpoint_timeout = 30min\nautovacuum = off\njit = off\nwork_mem = 256MB\n";
 
-impl Peer {
-    pub(crate) fn start() -> Result<Self, Fault> {
+impl PostgresPeer {
+    pub(crate) fn start() -> Result<Self, BoxError> {
         let programs =
             programs().ok_or("no initdb found: install postgresql (Debian: apt-get install postgresql)")?;
         let folder = std::env::temp_dir().join(format!("occupancy-{}", std::process::id()));
         fs::create_dir(&folder)?;
-        // It refuses to run as root; then it runs as its package's user, or nobody.
+        // PostgreSQL refuses to run as root; then it runs as its package's user, or as nobody.
         let is_root = fs::metadata(&folder)?.uid() == 0;
         let user = if is_root {
             Some(ids("postgres").or_else(|| ids("nobody")).ok_or("no user to run as")?)
@@ -70,12 +70,12 @@ impl Peer {
         Err(fs::read_to_string(peer.folder.join("log"))?.into())
     }
 
-    pub(crate) fn version(&mut self) -> Result<String, Fault> {
+    pub(crate) fn version(&mut self) -> Result<String, BoxError> {
         self.sql("show server_version").map(|text| format!("PostgreSQL {}", text.trim()))
     }
 
-    /// Makes empty tables, and hands over what will be asked for.
-    pub(crate) fn begin(&mut self, asked: &[Asked]) -> Result<(), Fault> {
+    /// Makes empty tables, and loads the bookings to insert.
+    pub(crate) fn begin(&mut self, asked: &[AskedBooking]) -> Result<(), BoxError> {
         let mut text = "create extension if not exists btree_gist;\n\
              drop table if exists asked, booked;\n\
              create table asked (id int primary key, place int not null, start timestamptz not null, weeks int not null);\n\
@@ -83,7 +83,7 @@ impl Peer {
              exclude using gist (place with =, during with &&));\n\
              copy asked from stdin;\n"
             .to_owned();
-        for Asked { id, place, start, weeks } in asked {
+        for AskedBooking { id, place, start, weeks } in asked {
             let start = jiff::Timestamp::from_second(*start)?;
             writeln!(text, "{id}\t{place}\t{start}\t{weeks}")?;
         }
@@ -91,10 +91,10 @@ impl Peer {
         self.sql(&text).map(drop)
     }
 
-    /// Asks for each, and tells how long it took inside the server.
-    pub(crate) fn book(&mut self, part: &[Asked]) -> Result<Duration, Fault> {
+    /// Inserts these bookings. Returns how long it took inside the server.
+    pub(crate) fn book(&mut self, part: &[AskedBooking]) -> Result<Duration, BoxError> {
         let (first, last) = part.first().zip(part.last()).ok_or("nothing to book")?;
-        // A series is all or nothing.
+        // A series is inserted completely or not at all.
         let insert = if first.weeks == 1 {
             "insert into booked values (it.id, it.place, tstzrange(it.start, it.start + '1 h')) on conflict do nothing;"
         } else {
@@ -112,12 +112,12 @@ impl Peer {
         Ok(Duration::from_secs_f64(self.sql(&text)?.trim().parse()?))
     }
 
-    pub(crate) fn booked(&mut self) -> Result<Vec<u64>, Fault> {
+    pub(crate) fn booked(&mut self) -> Result<Vec<u64>, BoxError> {
         let text = self.sql("select distinct id from booked order by id")?;
         Ok(text.lines().map(str::parse).collect::<Result<_, _>>()?)
     }
 
-    /// Debian has the client in PATH and the server in a folder of its own.
+    /// Debian has the client in PATH and the server in a directory of its own.
     fn program(&self, name: &str) -> PathBuf {
         let beside = self.programs.join(name);
         if beside.is_file() { beside } else { name.into() }
@@ -132,9 +132,9 @@ impl Peer {
         command
     }
 
-    fn sql(&mut self, text: &str) -> Result<String, Fault> {
-        // As who we are: to start a program as another user takes a fork, after which each page of the index faults
-        // once more when it is written. That would be measured as the index's own time.
+    fn sql(&mut self, text: &str) -> Result<String, BoxError> {
+        // Run as the current user. Starting a program as another user takes a fork, and after that each page of the
+        // index faults once more when it is written. That would be measured as time of the index.
         let mut client = Command::new(self.program("psql"));
         client.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", "bench", "-d", "postgres", "-h"]);
         client.arg(&self.folder).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -151,7 +151,7 @@ impl Peer {
     }
 }
 
-impl Drop for Peer {
+impl Drop for PostgresPeer {
     fn drop(&mut self) {
         if let Some(server) = &mut self.server {
             drop(server.kill());
@@ -161,7 +161,7 @@ impl Drop for Peer {
     }
 }
 
-/// The folder with PostgreSQL's programs.
+/// The directory with PostgreSQL's programs.
 fn programs() -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let debian = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();

@@ -1,58 +1,58 @@
-//! Content lines to components (RFC 5545, section 3.6), whatever is broken in a file.
+//! Parses content lines into components (RFC 5545, section 3.6), whatever is broken in the file.
 //!
-//! What is not ended is ended where its neighbour begins, and marked; an END of nothing is passed over. Never: one
-//! component that takes another with it.
+//! A component without END is closed where the next one begins, and marked. An END that ends nothing is ignored. So
+//! a broken component damages no other.
 
-use super::lines::{self, Bad, Line};
+use super::lines::{self, BadLine, ContentLine};
 
-/// Components inside each other; what is deeper is passed over.
+/// Deepest nesting of components; deeper ones are skipped.
 const MAX_DEPTH: usize = 8;
-/// Components of a file that are kept; those behind them are told once.
+/// The most components of a file that are kept. A single note tells about the others.
 pub(super) const MAX_COMPONENTS: usize = 100_000;
-/// Properties of a component that are kept.
+/// The most properties of a component that are kept.
 pub(super) const MAX_PROPERTIES: usize = 5_000;
 
-/// A component, its properties and what is in it.
+/// A component with its properties and the components in it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Component {
     /// In upper case, such as `VEVENT`.
     pub(super) kind: String,
     /// The line of its BEGIN.
     pub(super) line: u32,
-    pub(super) properties: Vec<Line>,
+    pub(super) properties: Vec<ContentLine>,
     pub(super) children: Vec<Component>,
     /// Lines in it that are no properties, each with the name of the property before it.
-    pub(super) bad: Vec<(Bad, String)>,
-    /// Where it should have ended, if it did not.
+    pub(super) bad: Vec<(BadLine, String)>,
+    /// The line at which its END was missed, if it has none.
     pub(super) open: Option<u32>,
-    /// It had more than [`MAX_PROPERTIES`].
+    /// Whether it had more than [`MAX_PROPERTIES`].
     pub(super) full: bool,
 }
 
 impl Component {
-    pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Line> {
+    pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a ContentLine> {
         self.properties.iter().filter(move |line| line.name == name)
     }
 
-    pub(super) fn first(&self, name: &str) -> Option<&Line> {
+    pub(super) fn first(&self, name: &str) -> Option<&ContentLine> {
         self.properties.iter().find(|line| line.name == name)
     }
 }
 
-/// What a file has.
+/// The components of a file.
 #[derive(Debug, Default)]
-pub(super) struct File {
-    /// VCALENDARs; components outside any are in one of their own.
+pub(super) struct ParsedFile {
+    /// The VCALENDARs. Components outside a VCALENDAR are in one of their own, with an empty kind.
     pub(super) calendars: Vec<Component>,
-    /// What is wrong outside events: line and words.
+    /// What is wrong outside events: line and text.
     pub(super) notes: Vec<(u32, String)>,
 }
 
-/// Reads a file.
-pub(super) fn read(bytes: &[u8]) -> File {
-    let mut reader = Reader::default();
+/// Parses a file.
+pub(super) fn parse_file(bytes: &[u8]) -> ParsedFile {
+    let mut reader = ComponentParser::default();
     let mut last = 0;
-    for line in lines::read(bytes) {
+    for line in lines::read_lines(bytes) {
         match line {
             Ok(line) => {
                 last = line.number;
@@ -71,17 +71,17 @@ pub(super) fn read(bytes: &[u8]) -> File {
 }
 
 #[derive(Default)]
-struct Reader {
-    file: File,
-    /// From the outermost.
+struct ComponentParser {
+    file: ParsedFile,
+    /// The components that are open, the outermost first.
     open: Vec<Component>,
     count: usize,
-    /// Components that are open and not kept.
+    /// How many components are open and not kept.
     skipped: usize,
 }
 
-impl Reader {
-    fn line(&mut self, line: Line) {
+impl ComponentParser {
+    fn line(&mut self, line: ContentLine) {
         match line.name.as_str() {
             "BEGIN" => self.begin(&line),
             "END" => self.end(&line),
@@ -96,7 +96,7 @@ impl Reader {
         }
     }
 
-    fn bad(&mut self, bad: Bad) {
+    fn bad(&mut self, bad: BadLine) {
         match self.open.last_mut() {
             _ if self.skipped > 0 => {}
             Some(component) if component.bad.len() < MAX_PROPERTIES => {
@@ -108,9 +108,10 @@ impl Reader {
         }
     }
 
-    fn begin(&mut self, line: &Line) {
+    fn begin(&mut self, line: &ContentLine) {
         let kind = line.value.trim().to_ascii_uppercase();
-        // Neither can be in another of its kind, nor an event in anything but a calendar: the other was not ended.
+        // A VCALENDAR can't lie in another, nor an event in anything but a calendar. So what is still open was not
+        // ended.
         let ends_others = match kind.as_str() {
             "VCALENDAR" => self.open.len(),
             "VEVENT" | "VTODO" | "VJOURNAL" | "VFREEBUSY" | "VTIMEZONE" => {
@@ -137,7 +138,7 @@ impl Reader {
         self.open.push(Component { kind, line: line.number, ..Component::default() });
     }
 
-    fn end(&mut self, line: &Line) {
+    fn end(&mut self, line: &ContentLine) {
         if self.skipped > 0 {
             self.skipped -= 1;
             return;
@@ -153,7 +154,7 @@ impl Reader {
         self.close(None);
     }
 
-    /// Ends the innermost; `by` is the line that showed that its END is missing.
+    /// Closes the innermost component. `by` is the line that showed that its END is missing.
     fn close(&mut self, by: Option<u32>) {
         let Some(mut component) = self.open.pop() else { return };
         component.open = by;
@@ -179,7 +180,7 @@ impl Reader {
     }
 
     fn note(&mut self, line: u32, text: String) {
-        /// Notes that are kept: a file of another kind is wrong in every line.
+        /// The most notes that are kept: in a file of another format every line is wrong.
         const MOST: usize = 100;
         if self.file.notes.len() < MOST {
             self.file.notes.push((line, text));
@@ -192,7 +193,7 @@ mod tests {
     use super::*;
 
     fn kinds(text: &str) -> (Vec<String>, Vec<String>) {
-        let file = read(text.as_bytes());
+        let file = parse_file(text.as_bytes());
         let told = |it: &Component| {
             format!(
                 "{} {}{}",

@@ -1,31 +1,34 @@
-//! Occurrences that end up on one instant: they are one (docs/recurrence.md), which lasts as long as the longest.
+//! Merges occurrences at the same instant: they are one occurrence (docs/recurrence.md), as long as the longest of
+//! them.
 //!
-//! Never: time that is given away for that, or without a word.
+//! So no time is lost, and each merge is remarked.
 
 use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
 
-use super::series::{Building, midnight_or};
-use super::value::{Length, set_length};
-use super::value::{When, when};
-use super::when::{Clock, Named, text};
-use crate::recurrence::{Found, Recurrence};
+use super::series::{SeriesBuilder, midnight_or};
+use super::value::{DaysAndSeconds, set_length};
+use super::value::{IcalTime, when};
+use super::when::{ClockTime, EventClock, spec_text};
+use crate::recurrence::{RawOccurrence, Recurrence};
 use crate::spec::{MAX_OVERRIDE_STEPS, Override, RecurrenceError};
 use crate::steps::Steps;
 use crate::zone::{local_seconds, timestamp};
 
-/// Steps to find what else is where the overrides of a series are.
+/// Steps for finding what else happens at the instants of a series' overrides.
 pub(super) const MAX_SHARING_STEPS: u64 = 10 * MAX_OVERRIDE_STEPS;
 
-impl Building<'_> {
-    /// Gives overrides that share an instant with others the longest of their lengths. `line` is told where they have none.
+impl SeriesBuilder<'_> {
+    /// Gives overrides that share an instant with other occurrences the longest of their lengths. `line` is the
+    /// line for remarks on overrides without one.
     ///
-    /// Where each of them is, and what else is there, is asked of the series with all its overrides: one for all that
-    /// follows takes occurrences away from an instant, and puts others there. A series that can't be is left as it is.
+    /// The series with all its overrides tells where each override is and what else is there, since a THISANDFUTURE
+    /// override takes occurrences away from an instant and puts others there. Does nothing if the calendar refuses
+    /// that series.
     pub(super) fn share_instants(
         &mut self,
-        clock: &mut Clock<'_, '_>,
+        clock: &mut EventClock<'_, '_>,
         line: u32,
     ) -> Result<(), RecurrenceError> {
         let of_one = self.spec.overrides.iter().enumerate();
@@ -37,8 +40,8 @@ impl Building<'_> {
             return Ok(());
         }
         let Ok(all) = Recurrence::new(&self.spec) else { return Ok(()) };
-        let mut by_instant: BTreeMap<i64, Vec<(usize, Length)>> = BTreeMap::new();
-        for it in all.singles.iter().filter(|it| it.fixed) {
+        let mut by_instant: BTreeMap<i64, Vec<(usize, DaysAndSeconds)>> = BTreeMap::new();
+        for it in all.singles.iter().filter(|it| it.is_override) {
             if let Some(index) = by_name.get(&it.moment.local) {
                 by_instant.entry(it.moment.at).or_default().push((*index, length(it)));
             }
@@ -56,7 +59,7 @@ impl Building<'_> {
             }
             let lengths = overrides.iter().map(|(_, length)| *length).chain(stays.iter().map(length));
             let at = timestamp(at);
-            let Some(start) = clock.local_of(at).map(Named::Local) else { continue };
+            let Some(start) = clock.local_of(at).map(ClockTime::Local) else { continue };
             let Some(longest) = lengths.max_by_key(|length| clock.seconds(start, *length)) else {
                 continue;
             };
@@ -74,15 +77,15 @@ impl Building<'_> {
         Ok(())
     }
 
-    /// One occurrence more; where there is one already, that, as long as the longer.
-    pub(super) fn add(
+    /// Adds one occurrence. If there is one at that time already, they are one, as long as the longer.
+    pub(super) fn add_occurrence(
         &mut self,
-        clock: &mut Clock<'_, '_>,
+        clock: &mut EventClock<'_, '_>,
         plain: &Recurrence,
-        (start, mut length): (Named, Length),
+        (start, mut length): (ClockTime, DaysAndSeconds),
         line: u32,
     ) {
-        let own = text(start);
+        let own = spec_text(start);
         let known = self.spec.overrides.iter().find(|it| it.recurrence_id == own && !it.this_and_future);
         let known = match known {
             Some(known) => Some(self.length_of(known)),
@@ -101,7 +104,7 @@ impl Building<'_> {
         self.spec.dates.push(own);
     }
 
-    fn length_of(&self, it: &Override) -> Length {
+    fn length_of(&self, it: &Override) -> DaysAndSeconds {
         match (it.duration, it.nominal_days) {
             (None, 0) => self.length,
             (duration, days) if self.is_all_day() => {
@@ -111,14 +114,14 @@ impl Building<'_> {
         }
     }
 
-    /// A length for one occurrence: of two the longer.
-    pub(super) fn override_length(&mut self, clock: &Clock<'_, '_>, id: &str, length: Length) {
+    /// Gives one occurrence this length, or keeps its own if that is longer.
+    pub(super) fn override_length(&mut self, clock: &EventClock<'_, '_>, id: &str, length: DaysAndSeconds) {
         let all_day = self.is_all_day();
         if let Some(at) =
             self.spec.overrides.iter().position(|it| it.recurrence_id == id && !it.this_and_future)
         {
             let known = self.length_of(&self.spec.overrides[at]);
-            let start = named(id).unwrap_or(Named::Instant(Timestamp::UNIX_EPOCH));
+            let start = named(id).unwrap_or(ClockTime::Instant(Timestamp::UNIX_EPOCH));
             if clock.seconds(start, length) > clock.seconds(start, known) {
                 let it = &mut self.spec.overrides[at];
                 set_length(&mut it.duration, &mut it.nominal_days, length, all_day);
@@ -131,14 +134,14 @@ impl Building<'_> {
     }
 }
 
-fn length(it: &Found) -> Length {
+fn length(it: &RawOccurrence) -> DaysAndSeconds {
     (it.length.days.into(), it.length.seconds)
 }
 
-fn named(text: &str) -> Option<Named> {
+fn named(text: &str) -> Option<ClockTime> {
     match when(text)? {
-        When::Day(day) => Some(Named::Day(day)),
-        When::Local(local) => Some(Named::Local(local)),
-        When::Utc(at) => Some(Named::Instant(at)),
+        IcalTime::Day(day) => Some(ClockTime::Day(day)),
+        IcalTime::Local(local) => Some(ClockTime::Local(local)),
+        IcalTime::Utc(at) => Some(ClockTime::Instant(at)),
     }
 }

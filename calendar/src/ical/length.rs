@@ -1,18 +1,18 @@
 //! How long an event lasts: DTEND and DURATION (RFC 5545, sections 3.6.1, 3.8.2.2 and 3.8.2.5).
 //!
-//! Never: time given away. Of two that contradict each other the longer holds, and that is told.
+//! No time is lost: if the two contradict each other, the longer one applies, with a remark.
 
 use jiff::civil::Time;
 
 use super::Remark;
 use super::component::Component;
-use super::lines::Line;
-use super::value::{Length, Span, when};
-use super::when::{Clock, Named, refuse, unreadable, written};
+use super::lines::ContentLine;
+use super::value::{DaysAndSeconds, IcalDuration, when};
+use super::when::{ClockTime, EventClock, as_written, refuse, unreadable};
 
-impl Clock<'_, '_> {
-    /// How long an event lasts that begins at `start`.
-    pub(super) fn length(&mut self, event: &Component, start: Named) -> Result<Length, Remark> {
+impl EventClock<'_, '_> {
+    /// The length of an event that begins at `start`.
+    pub(super) fn length(&mut self, event: &Component, start: ClockTime) -> Result<DaysAndSeconds, Remark> {
         let duration = event.first("DURATION").map(|line| Ok((line, self.duration(line)?))).transpose()?;
         let end = event.first("DTEND").map(|line| Ok((line, self.until(line, start)?))).transpose()?;
         let (line, by_end, by_duration) = match (end, duration) {
@@ -31,8 +31,8 @@ impl Clock<'_, '_> {
         Ok(length)
     }
 
-    fn duration(&self, line: &Line) -> Result<Length, Remark> {
-        let span = Span::read(&line.value).filter(|span| span.total() >= 0);
+    fn duration(&self, line: &ContentLine) -> Result<DaysAndSeconds, Remark> {
+        let span = IcalDuration::read(&line.value).filter(|span| span.total() >= 0);
         let Some(span) = span else {
             return refuse(line, "not allowed; allowed is a length such as PT1H30M or P1D");
         };
@@ -45,11 +45,11 @@ impl Clock<'_, '_> {
         Ok((span.total() / 86_400, 0))
     }
 
-    /// The length up to DTEND.
-    fn until(&mut self, line: &Line, start: Named) -> Result<Length, Remark> {
-        if let Named::Day(start) = start {
+    /// The length from `start` to DTEND.
+    fn until(&mut self, line: &ContentLine, start: ClockTime) -> Result<DaysAndSeconds, Remark> {
+        if let ClockTime::Day(start) = start {
             let Some(value) = when(&line.value) else { return refuse(line, unreadable(&line.value)) };
-            let (date, time) = written(value);
+            let (date, time) = as_written(value);
             let days = start.until(date).map_or(-1, |span| i64::from(span.get_days()));
             if days < 0 {
                 return refuse(line, "it lies before DTSTART");
@@ -65,8 +65,8 @@ impl Clock<'_, '_> {
             }
             return Ok((days.max(1), 0));
         }
-        let end = self.read(line, &line.value)?;
-        if let Named::Day(_) = end {
+        let end = self.read_value(line, &line.value)?;
+        if let ClockTime::Day(_) = end {
             return refuse(line, "a date, where DTSTART has a time");
         }
         let Some((start, end)) = self.instant(start).zip(self.instant(end)) else {
@@ -76,12 +76,12 @@ impl Clock<'_, '_> {
         if seconds < 0 { refuse(line, "it lies before DTSTART") } else { Ok((0, seconds)) }
     }
 
-    /// What a length is from `start` on, in seconds: days end at the same time of day.
-    pub(super) fn seconds(&self, start: Named, (days, seconds): Length) -> i64 {
+    /// The seconds that a length takes from `start` on: a day ends at the same time of day.
+    pub(super) fn seconds(&self, start: ClockTime, (days, seconds): DaysAndSeconds) -> i64 {
         let far = || {
-            let Named::Local(local) = start else { return None };
+            let ClockTime::Local(local) = start else { return None };
             let to = local.checked_add(jiff::Span::new().try_days(days).ok()?).ok()?;
-            Some(self.instant(Named::Local(to))?.as_second() - self.instant(start)?.as_second())
+            Some(self.instant(ClockTime::Local(to))?.as_second() - self.instant(start)?.as_second())
         };
         far().unwrap_or(days * 86_400) + seconds
     }

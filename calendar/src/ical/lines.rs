@@ -1,30 +1,30 @@
-//! Bytes to content lines (RFC 5545, section 3.1): unfolded, decoded, parted into name, parameters and value, each with its
-//! place in the file.
+//! Parses bytes into content lines (RFC 5545, section 3.1): unfolds and decodes them, and splits them into name,
+//! parameters and value. Each keeps its line number.
 //!
-//! Folds are undone before characters are decoded, since a fold may part a character. A line that is not UTF-8 is read as
-//! Windows-1252, and says so. Never: a line that stops those behind it.
+//! Lines are unfolded before they are decoded, since a fold may split a character. A line that is not UTF-8 is read
+//! as Windows-1252, and marked. No line prevents the lines after it from being read.
 
-/// Bytes of a line that are kept; what is longer (attachments are) is cut, and marked.
+/// Bytes of a line that are kept. Longer lines, such as attachments, are cut and marked.
 pub(super) const MAX_LINE: usize = 64 * 1024;
 
 /// One property.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Line {
-    /// Where it begins in the file, from 1.
+pub(super) struct ContentLine {
+    /// The line number of its beginning, from 1.
     pub(super) number: u32,
     /// In upper case.
     pub(super) name: String,
-    /// Names in upper case, values without quotes and with RFC 6868's carets undone.
+    /// Names in upper case; values without quotes, and with the carets of RFC 6868 undone.
     pub(super) parameters: Vec<(String, Vec<String>)>,
-    /// As written: escapes are undone by who knows its type.
+    /// As written. Its escapes are undone where its type is known.
     pub(super) value: String,
-    /// It was longer than [`MAX_LINE`].
+    /// Whether it was longer than [`MAX_LINE`].
     pub(super) cut: bool,
-    /// It was not UTF-8.
-    pub(super) guessed: bool,
+    /// Whether it was not UTF-8.
+    pub(super) not_utf8: bool,
 }
 
-impl Line {
+impl ContentLine {
     /// The first value of a parameter.
     pub(super) fn parameter(&self, name: &str) -> Option<&str> {
         let found = self.parameters.iter().find(|(known, _)| known == name);
@@ -37,27 +37,27 @@ impl Line {
     }
 }
 
-/// A line that is no property.
+/// A line that is not a property.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Bad {
+pub(super) struct BadLine {
     pub(super) number: u32,
-    /// The beginning of it.
+    /// Its first 40 characters.
     pub(super) text: String,
 }
 
-/// All lines of a file, in order.
-pub(super) fn read(bytes: &[u8]) -> impl Iterator<Item = Result<Line, Bad>> + '_ {
+/// Reads all lines of a file, in order.
+pub(super) fn read_lines(bytes: &[u8]) -> impl Iterator<Item = Result<ContentLine, BadLine>> + '_ {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     unfold(bytes).map(|(number, raw)| {
         let cut = raw.len() > MAX_LINE;
-        let (text, guessed) = decode(&raw[..raw.len().min(MAX_LINE)], cut);
-        let bad = || Bad { number, text: text.chars().take(40).collect() };
-        let (name, parameters, value) = part(&text).ok_or_else(bad)?;
-        Ok(Line { number, name, parameters, value: value.to_owned(), cut, guessed })
+        let (text, not_utf8) = decode(&raw[..raw.len().min(MAX_LINE)], cut);
+        let bad = || BadLine { number, text: text.chars().take(40).collect() };
+        let (name, parameters, value) = split_line(&text).ok_or_else(bad)?;
+        Ok(ContentLine { number, name, parameters, value: value.to_owned(), cut, not_utf8 })
     })
 }
 
-/// Logical lines with the number of their first physical line. Blank ones say nothing.
+/// The unfolded lines, each with the number of its first physical line. Skips blank lines.
 fn unfold(bytes: &[u8]) -> impl Iterator<Item = (u32, Vec<u8>)> + '_ {
     let mut rest = bytes;
     let mut number = 0u32;
@@ -68,12 +68,12 @@ fn unfold(bytes: &[u8]) -> impl Iterator<Item = (u32, Vec<u8>)> + '_ {
             }
             number += 1;
             let first = number;
-            let mut line = physical(&mut rest).to_vec();
+            let mut line = take_physical_line(&mut rest).to_vec();
             while let [b' ' | b'\t', behind @ ..] = rest {
                 rest = behind;
                 number += 1;
-                let more = physical(&mut rest);
-                // One byte more than is kept shows that it was cut.
+                let more = take_physical_line(&mut rest);
+                // One byte more than the maximum shows that the line was cut.
                 let room = (MAX_LINE + 1).saturating_sub(line.len());
                 line.extend_from_slice(&more[..more.len().min(room)]);
             }
@@ -86,7 +86,7 @@ fn unfold(bytes: &[u8]) -> impl Iterator<Item = (u32, Vec<u8>)> + '_ {
 }
 
 /// Takes a line off the front, without its end: CRLF, LF or CR.
-fn physical<'a>(rest: &mut &'a [u8]) -> &'a [u8] {
+fn take_physical_line<'a>(rest: &mut &'a [u8]) -> &'a [u8] {
     let end = rest.iter().position(|byte| matches!(byte, b'\r' | b'\n')).unwrap_or(rest.len());
     let (line, behind) = rest.split_at(end);
     *rest = match behind {
@@ -96,11 +96,11 @@ fn physical<'a>(rest: &mut &'a [u8]) -> &'a [u8] {
     line
 }
 
-/// The text, and whether its characters had to be guessed.
+/// The text, and whether it had to be read as Windows-1252.
 fn decode(raw: &[u8], cut: bool) -> (String, bool) {
     match std::str::from_utf8(raw) {
         Ok(text) => (text.to_owned(), false),
-        // The cut may have parted a character.
+        // The cut may have split a character.
         Err(error) if cut && error.valid_up_to() + 4 > raw.len() => {
             (String::from_utf8_lossy(&raw[..error.valid_up_to()]).into_owned(), false)
         }
@@ -108,7 +108,7 @@ fn decode(raw: &[u8], cut: bool) -> (String, bool) {
     }
 }
 
-/// The character of a byte; those that the code page leaves open are as in ISO 8859-1.
+/// The character of a byte. Bytes that the code page does not define are read as ISO 8859-1.
 fn windows_1252(byte: u8) -> char {
     const HIGH: [char; 32] = [
         '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž', '\u{8f}',
@@ -120,16 +120,16 @@ fn windows_1252(byte: u8) -> char {
     }
 }
 
-type Parts<'a> = (String, Vec<(String, Vec<String>)>, &'a str);
+type LineParts<'a> = (String, Vec<(String, Vec<String>)>, &'a str);
 
-/// `NAME;PARAMETER=value,"quoted: value":value`.
-fn part(text: &str) -> Option<Parts<'_>> {
+/// Splits `NAME;PARAMETER=value,"quoted: value":value`.
+fn split_line(text: &str) -> Option<LineParts<'_>> {
     let end = text.find([';', ':'])?;
     let name = text[..end].trim();
     let is_name = |name: &str| {
         !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
     };
-    // Groups such as `item1.SUMMARY` are vCard's, and some programs write them here.
+    // Groups such as `item1.SUMMARY` belong to vCard, but some programs write them here.
     let name = name.rsplit('.').next().filter(|name| is_name(name))?.to_ascii_uppercase();
     let mut rest = &text[end..];
     let mut parameters: Vec<(String, Vec<String>)> = Vec::new();
@@ -158,7 +158,7 @@ fn parameter_value(text: &str) -> Option<(String, &str)> {
     Some((without_carets(&text[..end]), &text[end..]))
 }
 
-/// RFC 6868: `^n`, `^'` and `^^`.
+/// Undoes the carets of RFC 6868: `^n`, `^'` and `^^`.
 fn without_carets(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut characters = text.chars().peekable();
@@ -178,7 +178,7 @@ fn without_carets(text: &str) -> String {
     out
 }
 
-/// Undoes the escapes of TEXT; what follows another backslash stands for itself.
+/// Undoes the escapes of TEXT. After any other backslash, the character stands for itself.
 pub(super) fn unescape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut characters = text.chars();
@@ -195,7 +195,7 @@ pub(super) fn unescape(text: &str) -> String {
     out
 }
 
-/// The values of a list of TEXT: parted at commas that no backslash stands before.
+/// The values of a list of TEXT. It is split at commas without a backslash before them.
 pub(super) fn texts(value: &str) -> Vec<String> {
     let mut list = vec![String::new()];
     let mut escaped = false;
@@ -216,11 +216,11 @@ pub(super) fn texts(value: &str) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn all(bytes: &[u8]) -> Vec<Result<Line, Bad>> {
-        read(bytes).collect()
+    fn all(bytes: &[u8]) -> Vec<Result<ContentLine, BadLine>> {
+        read_lines(bytes).collect()
     }
 
-    fn one(text: &str) -> Line {
+    fn one(text: &str) -> ContentLine {
         all(text.as_bytes()).remove(0).unwrap()
     }
 
@@ -254,13 +254,13 @@ mod tests {
     #[test]
     fn what_is_not_utf_8_is_read_as_windows_1252_and_says_so() {
         let line = all(b"SUMMARY:caf\xe9 \x80 5").remove(0).unwrap();
-        assert_eq!((line.value.as_str(), line.guessed), ("café € 5", true));
+        assert_eq!((line.value.as_str(), line.not_utf8), ("café € 5", true));
     }
 
     #[test]
     fn what_is_no_property_is_told_with_its_place_and_stops_nothing() {
         let found = all(b"A:1\n<html>\nB;X=\"open:2\nC:3\n");
-        assert_eq!(found[1], Err(Bad { number: 2, text: "<html>".to_owned() }));
+        assert_eq!(found[1], Err(BadLine { number: 2, text: "<html>".to_owned() }));
         assert!(found[2].is_err());
         assert_eq!(found[3].as_ref().unwrap().number, 4);
     }
@@ -268,7 +268,7 @@ mod tests {
     #[test]
     fn a_long_line_is_cut_and_marked() {
         let line = one(&format!("ATTACH:{}", "é".repeat(MAX_LINE)));
-        assert!(line.cut && !line.guessed && line.value.len() <= MAX_LINE);
+        assert!(line.cut && !line.not_utf8 && line.value.len() <= MAX_LINE);
     }
 
     #[test]

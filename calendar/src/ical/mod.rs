@@ -1,25 +1,27 @@
-//! iCalendar text (RFC 5545) to series of events, and back.
+//! Converts iCalendar text (RFC 5545) to series of events, and back.
 //!
-//! [`read`] takes a file apart, whatever is wrong in it: each event of it is taken, left out, or refused with its line and
-//! the reason; nothing that one event does touches another. What changes *when* an event happens is taken whole or the
-//! event is refused; what does not (colours, attachments) may be left, and is a remark. [`write`] makes one calendar with a
+//! [`read`] reads a file, whatever is wrong in it. Each event is taken, left out, or refused with its line and the
+//! reason; no event affects another. What determines *when* an event happens is taken completely, or the event is
+//! refused. The rest (colours, attachments) may be dropped, with a remark. [`write`] makes one calendar with a
 //! VTIMEZONE for each zone.
 //!
-//! The parser is our own: `calcard` keeps no line numbers and needs `chrono-tz`, and `icalendar` reads the clock.
+//! We have our own parser because `calcard` keeps no line numbers and needs `chrono-tz`, and `icalendar` reads the
+//! clock.
 //!
-//! Bounds: lines of 64 KiB (longer ones are cut), 100,000 components of 5,000 properties, 8 deep; 1,000 dates and 1,000
-//! overrides of an event; 40,000,000 steps to find zones.
+//! Bounds: lines of 64 KiB (longer ones are cut), 100,000 components with 5,000 properties each, nested 8 deep;
+//! 1,000 dates and 1,000 overrides for each event; 40,000,000 steps for finding zones.
 //!
-//! Never: a clock, a file, or an event half taken.
+//! Neither direction reads a clock or opens a file.
 
-mod about;
-mod changes;
 mod component;
-mod folded;
+mod details;
 mod instants;
 mod length;
+mod line_writer;
 mod lines;
 mod observances;
+mod overrides;
+mod participants;
 mod policy;
 mod read;
 mod reminders;
@@ -28,7 +30,6 @@ mod statement;
 mod timezone;
 mod value;
 mod when;
-mod who;
 mod windows;
 mod write;
 mod zones;
@@ -37,23 +38,23 @@ use crate::reminders::ReminderTime;
 use crate::spec::RecurrenceSpec;
 
 pub use read::read;
-pub use write::{Written, write};
+pub use write::{Export, write};
 
-/// What a reader may assume.
+/// Options for reading a file.
 #[derive(Debug, Clone, Default)]
-pub struct Options {
-    /// Zone of floating times and of dates, by IANA or Windows name. Left out: the file's X-WR-TIMEZONE.
+pub struct ReadOptions {
+    /// The zone of floating times and of dates, by IANA or Windows name. If absent: the file's X-WR-TIMEZONE.
     pub time_zone: Option<String>,
-    /// Whether LOCATION names something that can be double-booked.
+    /// Whether LOCATION names a resource that can be double-booked.
     pub location_is_resource: bool,
 }
 
-/// Something to know about an event, with the line of the file.
+/// A remark on an event, with a line of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remark {
-    /// From 1.
+    /// The line, from 1.
     pub line: u32,
-    /// The property, and what became of it or what is allowed.
+    /// The property, and what happened to it or what is allowed.
     pub text: String,
 }
 
@@ -63,71 +64,71 @@ impl Remark {
     }
 }
 
-/// What a file has.
+/// The contents of a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Import {
-    /// Each series and each event alone, in the order of the file.
-    pub events: Vec<Event>,
+    /// Each series and each single event, in the order of the file.
+    pub events: Vec<ImportedEvent>,
     /// What is wrong outside events.
     pub notes: Vec<Remark>,
 }
 
-/// One series, or one event alone, and what became of it.
+/// One series or single event, and the result of reading it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event {
-    /// Where it begins in the file.
+pub struct ImportedEvent {
+    /// The line at which it begins.
     pub line: u32,
     /// UID.
     pub uid: Option<String>,
     /// SUMMARY.
     pub title: Option<String>,
-    /// What became of it.
-    pub made: Made,
+    /// The result.
+    pub result: ImportResult,
 }
 
-/// What became of an event.
+/// The result of reading an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Made {
-    /// All that says when it happens is here.
+pub enum ImportResult {
+    /// The event was taken: everything that says when it happens is here.
     Taken(Box<Series>),
-    /// There is nothing to take, and why: it is cancelled, or is no event.
+    /// There is nothing to take, for this reason: it is cancelled, or is not an event.
     LeftOut(String),
-    /// It can't be taken: the place, and what is allowed.
+    /// It can't be taken: the line, and what is allowed.
     Refused(Remark),
 }
 
-/// A series of events, or one event alone.
+/// A series of events, or a single event.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Series {
-    /// UID: the same for the same series, in all files and for ever.
+    /// UID: always the same for the same series, in all files.
     pub uid: String,
-    /// The name that Belfry gave it when it wrote it (X-BELFRY-NAME).
+    /// The name that Belfry gave it when writing it (X-BELFRY-NAME).
     pub name: Option<String>,
     /// SEQUENCE: the revision.
     pub sequence: Option<i64>,
     /// SUMMARY.
     pub title: String,
-    /// DESCRIPTION, and links beside [`Series::url`].
+    /// DESCRIPTION, and all links except [`Series::url`].
     pub description: Option<String>,
     /// LOCATION.
     pub location: Option<String>,
-    /// CONFERENCE, URL, or another property's link: where one takes part, or reads more.
+    /// Where to take part or read more: CONFERENCE, URL, or the link of another property.
     pub url: Option<String>,
-    /// When it happens. Times are local; one that is read has a `duration` or `nominal_days`.
+    /// When it happens, in local times. After reading it has a `duration` or `nominal_days`.
     pub spec: RecurrenceSpec,
-    /// TRANSP:TRANSPARENT: who takes part is free meanwhile.
+    /// TRANSP:TRANSPARENT: participants are free during the event.
     pub transparent: bool,
-    /// Who takes part.
+    /// The people who take part.
     pub people: Vec<Person>,
-    /// Rooms and things.
+    /// Rooms and machines.
     pub resources: Vec<String>,
-    /// When somebody is reminded.
+    /// When people are reminded.
     pub reminders: Vec<ReminderTime>,
-    /// What was not taken, or not as it stands. Empty in what is written.
+    /// What was not taken, or changed. Ignored in writing.
     pub remarks: Vec<Remark>,
 }
 
-/// Somebody who takes part.
+/// A person who takes part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Person {
     /// CN, or the address.
@@ -136,7 +137,7 @@ pub struct Person {
     pub address: Option<String>,
 }
 
-/// Whether a name is that of a time zone: IANA's, or Windows'.
+/// Whether `name` is the IANA or Windows name of a time zone.
 pub fn knows_zone(name: &str) -> bool {
     zones::by_name(name).is_some()
 }

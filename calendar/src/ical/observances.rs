@@ -1,7 +1,7 @@
-//! A VTIMEZONE's own offsets (RFC 5545, section 3.6.5), and the IANA zone that has the same.
+//! The UTC offsets of a VTIMEZONE (RFC 5545, section 3.6.5), and the IANA zone that has the same ones.
 //!
-//! Never: a zone that agrees only now and then. What is compared is every change of a whole stretch of time. Never either:
-//! an offset that the block does not say; before its first onset that is TZOFFSETFROM.
+//! A zone matches only if every change in the compared stretch of time is the same. The block's own offsets are
+//! never extrapolated: before the first onset, TZOFFSETFROM applies.
 
 use std::collections::BTreeSet;
 
@@ -10,26 +10,26 @@ use jiff::civil::DateTime;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 
 use super::component::Component;
-use super::value::{When, offset, when};
+use super::value::{IcalTime, offset, when};
 use super::windows;
 use crate::recurrence::Recurrence;
-use crate::rule::{End, Rule, Until};
+use crate::rule::{End, RecurrenceRule, Until};
 use crate::spec::RecurrenceSpec;
 use crate::steps::Steps;
 use crate::zone::{civil, find_zone, local_seconds, timestamp};
 
-/// Observances of a VTIMEZONE that are looked at: what was ever exported has a few dozen.
+/// The most observances of a VTIMEZONE. No exported file has more than a few dozen.
 const MAX_OBSERVANCES: usize = 200;
-/// Onsets of one observance in the stretch that is compared.
+/// The most onsets of one observance in the compared stretch.
 const MAX_ONSETS: usize = 500;
-/// What it costs, in steps, to look up where an observance stands, and to look up a zone.
+/// Steps for finding the position in an observance, and for looking up a zone.
 const LOOKUP: usize = 20;
 
-/// The steps of a file did not suffice.
+/// The steps of the file ran out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Spent;
+pub(super) struct OutOfSteps;
 
-/// STANDARD or DAYLIGHT: when it begins, on the clock as it was before, and the offsets before and after.
+/// STANDARD or DAYLIGHT: its onsets on the clock before the change, and the offsets before and after.
 struct Observance {
     onsets: Recurrence,
     from: i32,
@@ -37,20 +37,20 @@ struct Observance {
 }
 
 /// A VTIMEZONE.
-pub(super) struct Block {
+pub(super) struct ZoneBlock {
     observances: Vec<Observance>,
-    /// The offset before the first onset of all: TZOFFSETFROM of that.
+    /// The offset before the first onset of all: the TZOFFSETFROM of that one.
     before: i32,
-    /// X-LIC-LOCATION, which libical and those who learned from it write.
+    /// X-LIC-LOCATION, which libical and programs like it write.
     location: Option<String>,
 }
 
-impl Block {
-    pub(super) fn read(component: &Component) -> Result<Self, String> {
+impl ZoneBlock {
+    pub(super) fn from_component(component: &Component) -> Result<Self, String> {
         let parts =
             component.children.iter().filter(|it| matches!(it.kind.as_str(), "STANDARD" | "DAYLIGHT"));
         let observances: Vec<Observance> =
-            parts.take(MAX_OBSERVANCES + 1).map(observance).collect::<Result<_, _>>()?;
+            parts.take(MAX_OBSERVANCES + 1).map(read_observance).collect::<Result<_, _>>()?;
         if observances.len() > MAX_OBSERVANCES {
             return Err(format!("it has more than {MAX_OBSERVANCES} of STANDARD and DAYLIGHT"));
         }
@@ -65,8 +65,8 @@ impl Block {
         Ok(Self { observances, before, location })
     }
 
-    /// The offset in force at `from`, and each change up to `to`.
-    fn changes(&self, from: i64, to: i64, steps: &mut Steps) -> Result<Vec<(i64, i32)>, Spent> {
+    /// The offset at `from`, and each change up to `to`.
+    fn changes(&self, from: i64, to: i64, steps: &mut Steps) -> Result<Vec<(i64, i32)>, OutOfSteps> {
         let mut onsets: Vec<(i64, i32)> = Vec::new();
         for it in &self.observances {
             let clock = |at: i64| timestamp(at.saturating_add(it.from.into()));
@@ -75,11 +75,11 @@ impl Block {
             let instants = last.into_iter().chain(next.take(MAX_ONSETS));
             onsets.extend(instants.map(|onset| (onset.start.as_second() - i64::from(it.from), it.to)));
             if !steps.take(LOOKUP) {
-                return Err(Spent);
+                return Err(OutOfSteps);
             }
         }
         if !steps.take(onsets.len()) {
-            return Err(Spent);
+            return Err(OutOfSteps);
         }
         onsets.sort_unstable();
         let begun = onsets.partition_point(|(at, _)| *at <= from);
@@ -93,19 +93,20 @@ impl Block {
         Ok(list)
     }
 
-    /// The first local time of a stretch at which the block has another offset than a zone, by the zone's clock.
-    pub(super) fn differs(
+    /// The first local time (on the zone's clock) of a stretch at which the block and the zone have different
+    /// offsets.
+    pub(super) fn first_difference(
         &self,
         tz: &TimeZone,
         span: (DateTime, DateTime),
         steps: &mut Steps,
-    ) -> Result<Option<DateTime>, Spent> {
+    ) -> Result<Option<DateTime>, OutOfSteps> {
         let at = |local: DateTime| tz.to_timestamp(local).map(|at: Timestamp| at.as_second()).ok();
         let Some((from, to)) = at(span.0).zip(at(span.1)) else { return Ok(None) };
         let theirs = self.changes(from, to, steps)?;
-        let ours = changes_of(tz, from, to);
+        let ours = zone_changes(tz, from, to);
         if !steps.take(ours.len()) {
-            return Err(Spent);
+            return Err(OutOfSteps);
         }
         let of = |list: &[(i64, i32)], at: i64| list[list.partition_point(|change| change.0 <= at) - 1].1;
         let instants: BTreeSet<i64> = theirs.iter().chain(&ours).map(|change| change.0).collect();
@@ -113,21 +114,21 @@ impl Block {
         Ok(first.map(|at| tz.to_datetime(timestamp(at))))
     }
 
-    /// A zone with the same offsets from one local time to another, a day around them included: first of those
-    /// `known`, then what the block names itself, then the best known zones, then all.
-    pub(super) fn zone(
+    /// A zone with the same offsets during a stretch of local time, and a day before and after it. Tries those in
+    /// `known` first, then the block's own name, then the best known zones, then all zones.
+    pub(super) fn matching_zone(
         &self,
         span: (DateTime, DateTime),
         known: &[String],
         steps: &mut Steps,
-    ) -> Result<Option<String>, Spent> {
+    ) -> Result<Option<String>, OutOfSteps> {
         let day = 86_400;
         let (from, to) = (local_seconds(span.0) - day, local_seconds(span.1) + day);
         let wanted = self.changes(from, to, steps)?;
         let mut fits = |name: &str| {
-            // It ends with the first change that differs.
+            // The comparison ends at the first difference.
             if !steps.take(LOOKUP + wanted.len()) {
-                return Err(Spent);
+                return Err(OutOfSteps);
             }
             Ok(find_zone(name).is_some_and(|tz| has_changes(&tz, &wanted, to)))
         };
@@ -150,8 +151,8 @@ impl Block {
     }
 }
 
-/// The offset of a zone in force at `from`, and each change up to `to`.
-fn changes_of(tz: &TimeZone, from: i64, to: i64) -> Vec<(i64, i32)> {
+/// The offset of a zone at `from`, and each change up to `to`.
+fn zone_changes(tz: &TimeZone, from: i64, to: i64) -> Vec<(i64, i32)> {
     let mut list = vec![(from, tz.to_offset(timestamp(from)).seconds())];
     for change in tz.following(timestamp(from)) {
         let (at, offset) = (change.timestamp().as_second(), change.offset().seconds());
@@ -188,23 +189,24 @@ fn has_changes(tz: &TimeZone, wanted: &[(i64, i32)], to: i64) -> bool {
     expected.next().is_none()
 }
 
-fn observance(component: &Component) -> Result<Observance, String> {
+fn read_observance(component: &Component) -> Result<Observance, String> {
     let kind = component.kind.as_str();
     let value = |name: &str| component.first(name).map(|line| line.value.as_str());
     let wrong = |name: &str| format!("its {kind} of line {} has no {name} that can be read", component.line);
     let [from, to] =
         ["TZOFFSETFROM", "TZOFFSETTO"].map(|name| value(name).and_then(offset).ok_or_else(|| wrong(name)));
     let (from, to) = (from?, to?);
-    let Some(When::Local(start)) = value("DTSTART").and_then(when) else { return Err(wrong("DTSTART")) };
-    // .NET's programs write the year 1; rules are yearly, so a later beginning says the same.
+    let Some(IcalTime::Local(start)) = value("DTSTART").and_then(when) else { return Err(wrong("DTSTART")) };
+    // .NET programs write the year 1. The rules are yearly, so a later beginning means the same.
     let start = match start.year() {
         ..1600 => start.with().year(1600).build().map_err(|_| wrong("DTSTART"))?,
         _ => start,
     };
     let mut rules = Vec::new();
     for line in component.all("RRULE") {
-        let mut rule: Rule = line.value.trim().trim_end_matches(';').parse().map_err(|_| wrong("RRULE"))?;
-        // UNTIL is UTC; onsets are counted on the clock before the change.
+        let mut rule: RecurrenceRule =
+            line.value.trim().trim_end_matches(';').parse().map_err(|_| wrong("RRULE"))?;
+        // UNTIL is UTC, but onsets are counted on the clock before the change.
         if let End::Until(Until::Utc(at)) = rule.end {
             rule.end = End::Until(Until::Local(at + i64::from(from)));
         }
@@ -224,9 +226,9 @@ fn observance(component: &Component) -> Result<Observance, String> {
     for line in component.all("RDATE") {
         for text in line.value.split(',') {
             let local = match when(text) {
-                Some(When::Local(local)) => local,
-                Some(When::Utc(at)) => civil(at.as_second() + i64::from(from)),
-                Some(When::Day(day)) => day.to_datetime(start.time()),
+                Some(IcalTime::Local(local)) => local,
+                Some(IcalTime::Utc(at)) => civil(at.as_second() + i64::from(from)),
+                Some(IcalTime::Day(day)) => day.to_datetime(start.time()),
                 None => return Err(wrong("RDATE")),
             };
             dates.push(local.to_string());
@@ -243,7 +245,7 @@ fn observance(component: &Component) -> Result<Observance, String> {
     Ok(Observance { onsets: Recurrence::new(&spec).map_err(|_| wrong("RRULE"))?, from, to })
 }
 
-/// The stretch that is compared at first: a zone that agrees for years is more likely the one that was meant.
+/// The local time some years later. A zone that agrees for years is more likely the one that was meant.
 pub(super) fn years_from(start: DateTime, years: i16) -> DateTime {
     start.checked_add(jiff::Span::new().years(years)).unwrap_or(DateTime::MAX)
 }

@@ -1,7 +1,7 @@
-//! The daylight-saving policy in iCalendar, which has no words for it: read and written as X-BELFRY-DST.
+//! The daylight-saving policy. iCalendar has no property for it, so we read and write X-BELFRY-DST.
 //!
-//! Beside it stand the EXDATE and RDATE that say the same to everybody else ([`super::write`]). Never: a policy guessed
-//! from these alone.
+//! For other readers, [`super::write`] adds EXDATE and RDATE with the same meaning. The policy is never guessed
+//! from these.
 
 use super::Remark;
 use super::component::Component;
@@ -9,8 +9,8 @@ use crate::zone::{Dst, Fold, Gap};
 
 pub(super) const PROPERTY: &str = "X-BELFRY-DST";
 
-/// `GAP=SKIP;FOLD=BOTH`, each part once or not at all.
-pub(super) fn read(event: &Component) -> Result<Dst, Remark> {
+/// Reads `GAP=SKIP;FOLD=BOTH`; each part is optional.
+pub(super) fn read_policy(event: &Component) -> Result<Dst, Remark> {
     let mut dst = Dst::default();
     let Some(line) = event.first(PROPERTY) else { return Ok(dst) };
     for part in line.value.trim().to_ascii_uppercase().split(';') {
@@ -31,8 +31,8 @@ pub(super) fn read(event: &Component) -> Result<Dst, Remark> {
     Ok(dst)
 }
 
-/// None for what RFC 5545 says anyway.
-pub(super) fn write(dst: Dst) -> Option<String> {
+/// `None` for the policy that RFC 5545 defines.
+pub(super) fn write_policy(dst: Dst) -> Option<String> {
     let gap = match dst.gap {
         Gap::ShiftForward => "GAP=SHIFTFORWARD",
         Gap::Skip => "GAP=SKIP",

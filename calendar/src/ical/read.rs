@@ -1,45 +1,45 @@
-//! A file to its series, one outcome for each.
+//! Reads a file into its series, with one result for each event.
 //!
-//! Components are grouped by UID (RFC 5545, section 3.8.4.7) wherever in the file they stand; which of two revisions holds
-//! [`super::statement`] says. Never: an event without an outcome.
+//! Components are grouped by UID (RFC 5545, section 3.8.4.7), wherever in the file they are. [`super::statement`]
+//! decides which of several revisions applies. Every event gets a result.
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::about;
 use super::component::{self, Component};
-use super::lines::Line;
-use super::series::{Built, series};
+use super::details;
+use super::lines::ContentLine;
+use super::series::{BuiltSeries, build_series};
 use super::statement::{Statement, newest, sequence};
-use super::value::{When, when, write_date, write_utc};
-use super::when::{self, Named};
-use super::zones::Zones;
-use super::{Event, Import, Made, Options, Remark, Series, changes, who};
+use super::value::{IcalTime, when, write_date, write_utc};
+use super::when::{self, ClockTime};
+use super::zones::FileZones;
+use super::{Import, ImportResult, ImportedEvent, ReadOptions, Remark, Series, overrides, participants};
 use crate::recurrence::Recurrence;
 use crate::spec::RecurrenceSpec;
 
-/// Reads a file: UTF-8, Windows-1252 where a line is not, or UTF-16 with its mark.
-pub fn read(bytes: &[u8], options: &Options) -> Import {
+/// Reads a file: UTF-8 (Windows-1252 for lines that are not), or UTF-16 with a byte order mark.
+pub fn read(bytes: &[u8], options: &ReadOptions) -> Import {
     let decoded = utf_16(bytes);
-    let file = component::read(decoded.as_deref().map_or(bytes, str::as_bytes));
+    let file = component::parse_file(decoded.as_deref().map_or(bytes, str::as_bytes));
     let mut import = Import::default();
     import.notes.extend(file.notes.into_iter().map(|(line, text)| Remark::new(line, text)));
-    let mut zones = Zones::new(&file.calendars, options.time_zone.as_deref());
+    let mut zones = FileZones::new(&file.calendars, options.time_zone.as_deref());
     for calendar in &file.calendars {
         let bad = calendar.bad.iter();
         import
             .notes
             .extend(bad.map(|(bad, _)| Remark::new(bad.number, format!("\"{}\" is no property", bad.text))));
-        import.events.extend(calendar.children.iter().filter_map(other));
+        import.events.extend(calendar.children.iter().filter_map(left_out_component));
     }
     for group in groups(&file.calendars, &mut import.events) {
-        group.read(&mut zones, options, &mut import.events);
+        group.read_into(&mut zones, options, &mut import.events);
     }
     import.events.sort_by_key(|event| event.line);
     import.notes.sort_by_key(|note| note.line);
     import
 }
 
-/// The text of UTF-16 with a byte order mark.
+/// Decodes UTF-16 with a byte order mark.
 fn utf_16(bytes: &[u8]) -> Option<String> {
     let pair: fn([u8; 2]) -> u16 = match bytes {
         [0xff, 0xfe, ..] => u16::from_le_bytes,
@@ -54,37 +54,42 @@ fn method(calendar: &Component) -> String {
     calendar.first("METHOD").map_or(String::new(), |line| line.value.trim().to_ascii_uppercase())
 }
 
-/// A component that is no event: there is nothing to take, and that is told.
-fn other(it: &Component) -> Option<Event> {
+/// A component that is not an event: it is left out, and reported.
+fn left_out_component(it: &Component) -> Option<ImportedEvent> {
     if matches!(it.kind.as_str(), "VEVENT" | "VTIMEZONE") {
         return None;
     }
-    Some(event(it, Made::LeftOut(format!("a {} is no event", it.kind))))
+    Some(imported_event(it, ImportResult::LeftOut(format!("a {} is no event", it.kind))))
 }
 
-fn event(it: &Component, made: Made) -> Event {
-    Event { line: it.line, uid: uid(it), title: it.first("SUMMARY").map(|line| title(&line.text())), made }
+fn imported_event(it: &Component, result: ImportResult) -> ImportedEvent {
+    ImportedEvent {
+        line: it.line,
+        uid: uid(it),
+        title: it.first("SUMMARY").map(|line| title(&line.text())),
+        result,
+    }
 }
 
 fn uid(it: &Component) -> Option<String> {
     it.first("UID").map(|line| line.text().trim().to_owned()).filter(|uid| !uid.is_empty())
 }
 
-/// Without line ends and needless spaces.
+/// Without line ends and repeated spaces.
 fn title(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// The components of one UID.
+/// The components with the same UID.
 #[derive(Default)]
-struct Group<'a> {
+struct UidGroup<'a> {
     events: Vec<Statement<'a>>,
     changes: Vec<Statement<'a>>,
 }
 
-/// All that may be taken. What can't be has its outcome at once.
-fn groups<'a>(calendars: &'a [Component], out: &mut Vec<Event>) -> Vec<Group<'a>> {
-    let mut groups: Vec<Group<'_>> = Vec::new();
+/// Groups the events that may be taken. Adds the result of all others to `out`.
+fn groups<'a>(calendars: &'a [Component], out: &mut Vec<ImportedEvent>) -> Vec<UidGroup<'a>> {
+    let mut groups: Vec<UidGroup<'_>> = Vec::new();
     let mut by_uid: HashMap<String, usize> = HashMap::new();
     for (number, calendar) in calendars.iter().enumerate() {
         let method = method(calendar);
@@ -94,12 +99,12 @@ fn groups<'a>(calendars: &'a [Component], out: &mut Vec<Event>) -> Vec<Group<'a>
         for it in calendar.children.iter().filter(|it| it.kind == "VEVENT") {
             if is_answer {
                 let why = format!("METHOD:{method} is an answer to an event, not one");
-                out.push(event(it, Made::LeftOut(why)));
+                out.push(imported_event(it, ImportResult::LeftOut(why)));
                 continue;
             }
             if let Some(line) = scale {
                 let why = "CALSCALE: allowed is GREGORIAN";
-                out.push(event(it, Made::Refused(Remark::new(line.number, why))));
+                out.push(imported_event(it, ImportResult::Refused(Remark::new(line.number, why))));
                 continue;
             }
             let at = match uid(it) {
@@ -107,7 +112,7 @@ fn groups<'a>(calendars: &'a [Component], out: &mut Vec<Event>) -> Vec<Group<'a>
                 None => groups.len(),
             };
             if at == groups.len() {
-                groups.push(Group::default());
+                groups.push(UidGroup::default());
             }
             let statement = Statement::new(it, number, &method);
             match it.first("RECURRENCE-ID") {
@@ -119,39 +124,39 @@ fn groups<'a>(calendars: &'a [Component], out: &mut Vec<Event>) -> Vec<Group<'a>
     groups
 }
 
-impl Group<'_> {
-    fn read(&self, zones: &mut Zones<'_>, options: &Options, out: &mut Vec<Event>) {
+impl UidGroup<'_> {
+    fn read_into(&self, zones: &mut FileZones<'_>, options: &ReadOptions, out: &mut Vec<ImportedEvent>) {
         let Some(master) = newest(&self.events) else {
             let all: Vec<&Statement<'_>> = self.changes.iter().collect();
-            return alone(&all, "its series is not in the file", (zones, options), out);
+            return read_without_series(&all, "its series is not in the file", (zones, options), out);
         };
         let line = master.event.line;
         for it in self.events.iter().filter(|it| !std::ptr::eq(it.event, master.event)) {
-            let made = if master.is_newer_than(it) {
-                Made::LeftOut(format!("an older revision of the event of line {line}"))
+            let result = if master.is_newer_than(it) {
+                ImportResult::LeftOut(format!("an older revision of the event of line {line}"))
             } else if master.says_the_same(it) {
-                Made::LeftOut(format!("the same as the event of line {line}"))
+                ImportResult::LeftOut(format!("the same as the event of line {line}"))
             } else {
                 let why = format!("UID: the event of line {line} has the same; allowed is one of its own");
-                Made::Refused(Remark::new(it.event.line, why))
+                ImportResult::Refused(Remark::new(it.event.line, why))
             };
-            out.push(event(it.event, made));
+            out.push(imported_event(it.event, result));
         }
         if master.cancels {
-            out.push(event(master.event, Made::LeftOut("it is cancelled".to_owned())));
-            // What was said of an occurrence since is not.
+            out.push(imported_event(master.event, ImportResult::LeftOut("it is cancelled".to_owned())));
+            // What was said about an occurrence after the cancellation is not cancelled.
             let since: Vec<&Statement<'_>> =
                 self.changes.iter().filter(|it| it.is_newer_than(master)).collect();
             let gone = format!("its series, of line {line}, is cancelled");
-            return alone(&since, &gone, (zones, options), out);
+            return read_without_series(&since, &gone, (zones, options), out);
         }
-        match taken(master, &self.changes, zones, options) {
-            Err(why) => out.push(event(master.event, Made::Refused(why))),
+        match read_series(master, &self.changes, zones, options) {
+            Err(why) => out.push(imported_event(master.event, ImportResult::Refused(why))),
             Ok((series, superseded)) => {
-                out.push(event(master.event, Made::Taken(Box::new(series))));
+                out.push(imported_event(master.event, ImportResult::Taken(Box::new(series))));
                 let told = |(it, line, is_newer)| {
                     let what = if is_newer { "an older revision of" } else { "the same as" };
-                    event(it, Made::LeftOut(format!("{what} the component of line {line}")))
+                    imported_event(it, ImportResult::LeftOut(format!("{what} the component of line {line}")))
                 };
                 out.extend(superseded.into_iter().map(told));
             }
@@ -159,30 +164,31 @@ impl Group<'_> {
     }
 }
 
-/// Changes without a series, which is `gone`: for each occurrence that they speak of an event of its own.
-fn alone(
+/// Components for single occurrences without their series, which is `gone`: each occurrence becomes an event of its
+/// own.
+fn read_without_series(
     changes: &[&Statement<'_>],
     gone: &str,
-    (zones, options): (&mut Zones<'_>, &Options),
-    out: &mut Vec<Event>,
+    (zones, options): (&mut FileZones<'_>, &ReadOptions),
+    out: &mut Vec<ImportedEvent>,
 ) {
     let mut spoken: BTreeMap<String, Vec<Statement<'_>>> = BTreeMap::new();
     for it in changes {
         let Some(line) = it.event.first("RECURRENCE-ID") else {
-            // One that METHOD:ADD adds.
+            // Added by METHOD:ADD.
             let start = it.event.first("DTSTART").map_or("", |line| line.value.trim());
             spoken.entry(format!("+{start}")).or_default().push(**it);
             continue;
         };
-        match changes::this_and_future(line) {
-            Err(why) => out.push(event(it.event, Made::Refused(why))),
+        match overrides::this_and_future(line) {
+            Err(why) => out.push(imported_event(it.event, ImportResult::Refused(why))),
             Ok(true) => {
                 let why = format!("RECURRENCE-ID: {gone}, and from here on there is nothing to change");
-                out.push(event(it.event, Made::Refused(Remark::new(line.number, why))));
+                out.push(imported_event(it.event, ImportResult::Refused(Remark::new(line.number, why))));
             }
             Ok(false) => {
                 zones.enter(it.calendar);
-                spoken.entry(occurrence(line, zones)).or_default().push(**it);
+                spoken.entry(occurrence_key(line, zones)).or_default().push(**it);
             }
         }
     }
@@ -190,36 +196,36 @@ fn alone(
         let Some(holds) = newest(&statements) else { continue };
         let line = holds.event.line;
         for it in statements.iter().filter(|it| !std::ptr::eq(it.event, holds.event)) {
-            let made = if holds.is_newer_than(it) {
-                Made::LeftOut(format!("an older revision of the component of line {line}"))
+            let result = if holds.is_newer_than(it) {
+                ImportResult::LeftOut(format!("an older revision of the component of line {line}"))
             } else if holds.says_the_same(it) {
-                Made::LeftOut(format!("the same as the component of line {line}"))
+                ImportResult::LeftOut(format!("the same as the component of line {line}"))
             } else {
                 let why = format!("RECURRENCE-ID: the component of line {line} has the same; allowed is one");
-                Made::Refused(Remark::new(it.event.line, why))
+                ImportResult::Refused(Remark::new(it.event.line, why))
             };
-            out.push(event(it.event, made));
+            out.push(imported_event(it.event, result));
         }
-        let made = if holds.cancels {
-            Made::LeftOut(format!("it is cancelled, and {gone}"))
+        let result = if holds.cancels {
+            ImportResult::LeftOut(format!("it is cancelled, and {gone}"))
         } else {
-            match one(holds, (&occurrence, gone), zones, options) {
-                Ok(series) => Made::Taken(Box::new(series)),
-                Err(why) => Made::Refused(why),
+            match read_single(holds, (&occurrence, gone), zones, options) {
+                Ok(series) => ImportResult::Taken(Box::new(series)),
+                Err(why) => ImportResult::Refused(why),
             }
         };
-        out.push(event(holds.event, made));
+        out.push(imported_event(holds.event, result));
     }
 }
 
-/// Which occurrence a RECURRENCE-ID speaks of, whatever it is written in: a date, or an instant in UTC.
-fn occurrence(line: &Line, zones: &mut Zones<'_>) -> String {
+/// A name for the occurrence that a RECURRENCE-ID means, the same in all notations: a date, or an instant in UTC.
+fn occurrence_key(line: &ContentLine, zones: &mut FileZones<'_>) -> String {
     let written = || line.value.trim().to_owned();
     let local = match when(&line.value) {
         None => return written(),
-        Some(When::Day(day)) => return write_date(day),
-        Some(When::Utc(at)) => return write_utc(at),
-        Some(When::Local(local)) => local,
+        Some(IcalTime::Day(day)) => return write_date(day),
+        Some(IcalTime::Utc(at)) => return write_utc(at),
+        Some(IcalTime::Local(local)) => local,
     };
     let span = (local, local);
     let known = match line.parameter("TZID") {
@@ -229,18 +235,19 @@ fn occurrence(line: &Line, zones: &mut Zones<'_>) -> String {
     known.ok().and_then(|known| known.tz.to_timestamp(local).ok()).map_or_else(written, write_utc)
 }
 
-/// One occurrence without its series.
-fn one(
+/// Takes one occurrence without its series.
+fn read_single(
     change: &Statement<'_>,
     (occurrence, gone): (&str, &str),
-    zones: &mut Zones<'_>,
-    options: &Options,
+    zones: &mut FileZones<'_>,
+    options: &ReadOptions,
 ) -> Result<Series, Remark> {
-    let of_series = |line: &Line| matches!(line.name.as_str(), "RRULE" | "EXRULE" | "RDATE" | "EXDATE");
+    let of_series =
+        |line: &ContentLine| matches!(line.name.as_str(), "RRULE" | "EXRULE" | "RDATE" | "EXDATE");
     let mut single = change.event.clone();
     single.properties.retain(|line| !of_series(line));
-    let (mut series, _) = taken(&Statement { event: &single, ..*change }, &[], zones, options)?;
-    let what = |line: &Line| format!("{}: {gone}, and this is one occurrence; left", line.name);
+    let (mut series, _) = read_series(&Statement { event: &single, ..*change }, &[], zones, options)?;
+    let what = |line: &ContentLine| format!("{}: {gone}, and this is one occurrence; left", line.name);
     let left = change.event.properties.iter().filter(|line| of_series(line));
     series.remarks.extend(left.map(|line| Remark::new(line.number, what(line))));
     if let Some(line) = change.event.first("RECURRENCE-ID") {
@@ -258,35 +265,37 @@ fn one(
 
 type Superseded<'a> = Vec<(&'a Component, u32, bool)>;
 
-fn taken<'a>(
+fn read_series<'a>(
     statement: &Statement<'a>,
     others: &[Statement<'a>],
-    zones: &mut Zones<'_>,
-    options: &Options,
+    zones: &mut FileZones<'_>,
+    options: &ReadOptions,
 ) -> Result<(Series, Superseded<'a>), Remark> {
     let master = statement.event;
     zones.enter(statement.calendar);
     let speaking: Vec<&Component> = others.iter().map(|it| it.event).collect();
-    let (mut clock, times) = when::read(master, &speaking, zones)?;
+    let (mut clock, times) = when::read_times(master, &speaking, zones)?;
     let (start, length) = (times.start, times.length);
-    let Built { spec, superseded } = series(statement, &mut clock, times, others)?;
+    let BuiltSeries { spec, superseded } = build_series(statement, &mut clock, times, others)?;
     let at = clock.instant(start);
     let mut remarks = std::mem::take(&mut clock.remarks);
     let seconds = length.0 * 86_400 + length.1;
     let recurs = spec.rule.is_some() || !spec.dates.is_empty();
-    let text = |name: &str| master.first(name).map(Line::text);
-    let mut about = about::read(master);
+    let text = |name: &str| master.first(name).map(ContentLine::text);
+    let mut details = details::read_details(master);
     if options.location_is_resource {
-        about.location = None;
+        details.location = None;
     }
-    let who = who::who(master, options, &mut remarks);
-    let reminders = who::reminders(master, (&spec.start, at), seconds, recurs, &mut remarks);
-    remarks.extend(who::left(master));
+    let participants = participants::read_participants(master, options, &mut remarks);
+    let reminders = participants::read_reminders(master, (&spec.start, at), seconds, recurs, &mut remarks);
+    remarks.extend(participants::not_taken(master));
     let is_held = |it: &&Statement<'_>| {
         !it.cancels && superseded.iter().all(|(other, ..)| !std::ptr::eq(*other, it.event))
     };
-    remarks.extend(others.iter().filter(is_held).filter_map(|it| who::differs(master, it.event)));
-    odd(master, &mut remarks);
+    remarks.extend(
+        others.iter().filter(is_held).filter_map(|it| participants::override_differences(master, it.event)),
+    );
+    remark_oddities(master, &mut remarks);
     let name = title(&text("SUMMARY").unwrap_or_default());
     if name.is_empty() {
         remarks.push(Remark::new(master.line, "SUMMARY: missing; titled \"(no title)\""));
@@ -299,31 +308,31 @@ fn taken<'a>(
         name: text("X-BELFRY-NAME"),
         sequence: sequence(master).filter(|_| master.first("SEQUENCE").is_some()),
         title: if name.is_empty() { "(no title)".to_owned() } else { name },
-        description: about.description,
-        location: about.location,
-        url: about.url,
+        description: details.description,
+        location: details.location,
+        url: details.url,
         spec,
         transparent,
-        people: who.people,
-        resources: who.resources,
+        people: participants.people,
+        resources: participants.resources,
         reminders,
         remarks,
     };
     Ok((series, superseded))
 }
 
-/// For an event without UID, which RFC 5545 asks for: what it is, and when.
-fn made_uid(title: &str, start: Named, spec: &RecurrenceSpec) -> String {
-    format!("{title}@{}/{}", when::text(start), spec.time_zone)
+/// A UID for an event without one, although RFC 5545 requires it: made of title and time.
+fn made_uid(title: &str, start: ClockTime, spec: &RecurrenceSpec) -> String {
+    format!("{title}@{}/{}", when::spec_text(start), spec.time_zone)
 }
 
-/// What was odd about lines, and STATUS.
-fn odd(event: &Component, remarks: &mut Vec<Remark>) {
+/// Remarks on odd lines and on STATUS.
+fn remark_oddities(event: &Component, remarks: &mut Vec<Remark>) {
     for (bad, _) in &event.bad {
         remarks.push(Remark::new(bad.number, format!("\"{}\" is no property: passed over", bad.text)));
     }
     for line in &event.properties {
-        if line.guessed {
+        if line.not_utf8 {
             remarks.push(Remark::new(line.number, format!("{}: not UTF-8; read as Windows-1252", line.name)));
         }
         if line.name == "SEQUENCE" && sequence(event).is_none() {
@@ -341,7 +350,7 @@ fn odd(event: &Component, remarks: &mut Vec<Remark>) {
 }
 
 impl Series {
-    /// Its recurrence, as the calendar checked it.
+    /// The recurrence of the series, checked.
     pub fn recurrence(&self) -> Result<Recurrence, crate::RecurrenceError> {
         Recurrence::new(&self.spec)
     }

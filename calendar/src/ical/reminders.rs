@@ -1,21 +1,21 @@
-//! Reminders as VALARM. One place: a reminder of another form is written here and nowhere else.
+//! Writes reminders as VALARM, and reads back those that only we write.
 //!
-//! One at a time of the clock is written as so long before the first start as it is, which is what others do with it, and beside
-//! that as what it is, in properties of our own. Never: whom it tells. Channels are not iCalendar's.
+//! A reminder at a time of day is written as a time before the first start, which other programs understand, and
+//! also as what it is, in properties of our own. Recipients are not written, since iCalendar has no channels.
 
 use jiff::SignedDuration;
 use jiff::civil::{DateTime, Time};
 
 use super::component::Component;
-use super::folded::Lines;
+use super::line_writer::LineWriter;
 use super::value::write_span;
 use crate::reminders::{Reminder, ReminderTime};
 
 const AT: &str = "X-BELFRY-AT";
 const DAYS_BEFORE: &str = "X-BELFRY-DAYS-BEFORE";
 
-/// A VALARM for each, of a series that begins at this local time or date.
-pub(super) fn write(lines: &mut Lines, title: &str, start: &str, reminders: &[ReminderTime]) {
+/// Writes a VALARM for each reminder of a series. `start` is its local start: a time or a date.
+pub(super) fn write_alarms(lines: &mut LineWriter, title: &str, start: &str, reminders: &[ReminderTime]) {
     for reminder in reminders {
         lines.raw("BEGIN", "VALARM");
         lines.raw("ACTION", "DISPLAY");
@@ -29,12 +29,13 @@ pub(super) fn write(lines: &mut Lines, title: &str, start: &str, reminders: &[Re
     }
 }
 
-/// The reminder at a time of the clock that we wrote, unless somebody has moved its alarm since, to `seconds` before the start.
-pub(super) fn at(alarm: &Component, start: &str, seconds: &[i64]) -> Option<ReminderTime> {
+/// The reminder at a time of day that we wrote into an alarm. `None` if somebody has moved the alarm since: it now
+/// rings `seconds` before the start.
+pub(super) fn written_reminder(alarm: &Component, start: &str, seconds: &[i64]) -> Option<ReminderTime> {
     let text = |name: &str| Some(alarm.first(name)?.value.trim());
     let at = Time::strptime("%H:%M", text(AT)?).ok()?;
     let reminder = ReminderTime::At { at, days_before: text(DAYS_BEFORE)?.parse().ok()? };
-    let is_there = Reminder::of(reminder).is_ok() && seconds == [minutes_before(reminder, start) * 60];
+    let is_there = Reminder::from_time(reminder).is_ok() && seconds == [minutes_before(reminder, start) * 60];
     is_there.then_some(reminder)
 }
 

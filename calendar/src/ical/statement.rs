@@ -1,28 +1,28 @@
-//! Which of several VEVENTs holds that speak of the same (RFC 5545, section 3.8.7.4, and RFC 5546, section 2.1.5): that of the
-//! highest SEQUENCE, of these that of the latest DTSTAMP. Wherever in the file they stand, in whatever order.
+//! Decides which of several VEVENTs for the same occurrence applies (RFC 5545, section 3.8.7.4; RFC 5546, section
+//! 2.1.5): the one with the highest SEQUENCE, then the latest DTSTAMP.
 //!
-//! Never: a choice by order where neither says which holds.
+//! Their order in the file never decides.
 
 use jiff::Timestamp;
 
 use super::component::Component;
-use super::value::{When, when};
+use super::value::{IcalTime, when};
 use super::when::PROPERTIES;
 
-/// A VEVENT, and what its VCALENDAR says of it.
+/// A VEVENT, and what its VCALENDAR says about it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Statement<'a> {
     pub(super) event: &'a Component,
-    /// The place of its VCALENDAR in the file.
+    /// The index of its VCALENDAR in the file.
     pub(super) calendar: usize,
-    /// By STATUS or METHOD.
+    /// Whether it cancels, by STATUS or METHOD.
     pub(super) cancels: bool,
-    /// METHOD:ADD: one occurrence more (RFC 5546, section 3.2.4).
+    /// METHOD:ADD: it adds an occurrence (RFC 5546, section 3.2.4).
     pub(super) adds: bool,
     pub(super) rank: Rank,
 }
 
-/// SEQUENCE, and DTSTAMP where it can be read.
+/// SEQUENCE, and DTSTAMP if it can be read.
 pub(super) type Rank = (i64, Option<Timestamp>);
 
 impl<'a> Statement<'a> {
@@ -37,14 +37,14 @@ impl<'a> Statement<'a> {
         }
     }
 
-    /// Whether this is newer, and both say so.
+    /// Whether both together show that this one is newer.
     pub(super) fn is_newer_than(&self, other: &Self) -> bool {
         let ((ours, our_stamp), (theirs, their_stamp)) = (self.rank, other.rank);
         ours > theirs
             || ours == theirs && our_stamp.zip(their_stamp).is_some_and(|(ours, theirs)| ours > theirs)
     }
 
-    /// Whether both say the same of when it happens, in the same words.
+    /// Whether both have the same text for when it happens.
     pub(super) fn says_the_same(&self, other: &Self) -> bool {
         let says = |it: &Self| {
             let lines = it.event.properties.iter().filter(|line| PROPERTIES.contains(&line.name.as_str()));
@@ -57,20 +57,20 @@ impl<'a> Statement<'a> {
     }
 }
 
-/// The one that may hold: the newest, of these one that does not cancel, of these the first.
+/// The statement that may apply: the newest, preferably one that does not cancel, and of these the first.
 pub(super) fn newest<'b, 'a>(all: &'b [Statement<'a>]) -> Option<&'b Statement<'a>> {
     let ranked = all.iter().enumerate();
     ranked.max_by_key(|(at, it)| (it.rank, !it.cancels, std::cmp::Reverse(*at))).map(|(_, it)| it)
 }
 
-/// SEQUENCE; 0 where it is absent.
+/// SEQUENCE; 0 if it is absent. `None` if it is not a number.
 pub(super) fn sequence(event: &Component) -> Option<i64> {
     event.first("SEQUENCE").map_or(Some(0), |line| line.value.trim().parse().ok())
 }
 
 fn stamp(event: &Component) -> Option<Timestamp> {
     match when(&event.first("DTSTAMP")?.value)? {
-        When::Utc(at) => Some(at),
+        IcalTime::Utc(at) => Some(at),
         _ => None,
     }
 }

@@ -1,7 +1,8 @@
-//! A VTIMEZONE from the bundled zone data, right for all years that events span.
+//! Writes a VTIMEZONE from the bundled zone data, correct for all years that the events span.
 //!
-//! Changes are listed one by one as they were; where a zone follows one rule from some year on, a yearly RRULE says it for
-//! ever. The rule is held against the data up to the year 2200 before it is written. Never: a rule of today for the past.
+//! Past changes are listed one by one. If a zone follows one rule from some year on, a yearly RRULE says it for
+//! ever; before that, the rule is compared with the data up to the year 2200. Today's rule is never applied to the
+//! past.
 
 use std::collections::BTreeMap;
 
@@ -9,17 +10,17 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::{Dst, TimeZone};
 
-use super::folded::Lines;
+use super::line_writer::LineWriter;
 use super::value::{write_local, write_offset};
 use crate::days::{DAY, month_length};
 use crate::zone::{civil, timestamp};
 
-/// Where the comparison with a rule ends, and the list of changes of a zone that follows none.
+/// The comparison with a rule ends here, and so does the list of changes of a zone without rule.
 const LAST: i64 = 230 * 365 * DAY;
 
-/// A change of the clocks.
+/// A change of a zone's offset.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Change {
+struct OffsetChange {
     at: i64,
     from: i32,
     to: i32,
@@ -27,7 +28,8 @@ struct Change {
     name: String,
 }
 
-/// The day of a yearly rule: the `nth` (negative: from the end) weekday of a month, at a time on the clock before.
+/// A day of each year: the `nth` weekday (negative: from the end) of a month, at a time on the clock before the
+/// change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Yearly {
     month: i8,
@@ -36,32 +38,38 @@ struct Yearly {
     seconds: i64,
 }
 
-/// Writes the zone for events from `from` until `until`; None where they have no end.
-pub(super) fn write(lines: &mut Lines, tz: &TimeZone, name: &str, from: Timestamp, until: Option<Timestamp>) {
+/// Writes the zone for events between `from` and `until`; `None` if they have no end.
+pub(super) fn write_vtimezone(
+    lines: &mut LineWriter,
+    tz: &TimeZone,
+    name: &str,
+    from: Timestamp,
+    until: Option<Timestamp>,
+) {
     lines.raw("BEGIN", "VTIMEZONE");
     lines.raw("TZID", name);
     lines.raw("X-LIC-LOCATION", name);
     let end = until.map_or(LAST, |until| until.as_second().saturating_add(DAY)).min(LAST);
     let changes = changes(tz, from.as_second().saturating_sub(DAY), end);
-    // The tail that one rule says, for daylight and for standard time each.
-    let tails = if until.is_none() { tails(&changes) } else { Tails::default() };
+    // The last changes, which one rule each describes for daylight and for standard time.
+    let tails = if until.is_none() { yearly_tails(&changes) } else { YearlyTails::default() };
     let listed = changes.len() - tails.len;
-    let mut alike: BTreeMap<(bool, i32, i32, &str), Vec<&Change>> = BTreeMap::new();
+    let mut alike: BTreeMap<(bool, i32, i32, &str), Vec<&OffsetChange>> = BTreeMap::new();
     for change in &changes[..listed] {
         alike.entry((change.daylight, change.from, change.to, &change.name)).or_default().push(change);
     }
     for same in alike.values() {
-        observance(lines, same, None);
+        write_observance(lines, same, None);
     }
     for (first, rule) in &tails.rules {
-        observance(lines, &[&changes[*first]], Some(*rule));
+        write_observance(lines, &[&changes[*first]], Some(*rule));
     }
     lines.raw("END", "VTIMEZONE");
 }
 
-fn observance(lines: &mut Lines, same: &[&Change], rule: Option<Yearly>) {
+fn write_observance(lines: &mut LineWriter, same: &[&OffsetChange], rule: Option<Yearly>) {
     let kind = if same[0].daylight { "DAYLIGHT" } else { "STANDARD" };
-    let onset = |change: &Change| write_local(civil(change.at + i64::from(change.from)));
+    let onset = |change: &OffsetChange| write_local(civil(change.at + i64::from(change.from)));
     lines.raw("BEGIN", kind);
     lines.raw("DTSTART", &onset(same[0]));
     lines.raw("TZOFFSETFROM", &write_offset(same[0].from));
@@ -77,9 +85,10 @@ fn observance(lines: &mut Lines, same: &[&Change], rule: Option<Yearly>) {
     lines.raw("END", kind);
 }
 
-/// The change that is in force at `from`, and all up to `end`. What changes a name alone is none.
-fn changes(tz: &TimeZone, from: i64, end: i64) -> Vec<Change> {
-    let make = |at: i64, before: i32, info: &jiff::tz::TimeZoneOffsetInfo<'_>| Change {
+/// The change in force at `from`, and all changes up to `end`. Changes of the zone's abbreviation alone don't
+/// count.
+fn changes(tz: &TimeZone, from: i64, end: i64) -> Vec<OffsetChange> {
+    let make = |at: i64, before: i32, info: &jiff::tz::TimeZoneOffsetInfo<'_>| OffsetChange {
         at,
         from: before,
         to: info.offset().seconds(),
@@ -91,7 +100,7 @@ fn changes(tz: &TimeZone, from: i64, end: i64) -> Vec<Change> {
         let before = tz.to_offset(timestamp(begin.as_second() - 1)).seconds();
         make(begin.as_second(), before, &tz.to_offset_info(begin))
     } else {
-        // It never changed before: an onset long before all events.
+        // It never changed before: use an onset long before all events.
         let info = tz.to_offset_info(timestamp(from));
         let local = crate::zone::local_seconds(jiff::civil::date(1601, 1, 1).at(0, 0, 0, 0));
         make((local - i64::from(info.offset().seconds())).min(from), info.offset().seconds(), &info)
@@ -112,52 +121,53 @@ fn changes(tz: &TimeZone, from: i64, end: i64) -> Vec<Change> {
     list
 }
 
-/// The last changes, as far as yearly rules say them.
+/// The last changes of a zone, as far as yearly rules describe them.
 #[derive(Default)]
-struct Tails {
+struct YearlyTails {
     len: usize,
-    /// Index of the first change of a rule, and the rule.
+    /// For each rule, the index of its first change.
     rules: Vec<(usize, Yearly)>,
 }
 
-/// Two changes a year that go on to the end of the list, each by its rule: as many as fit from the end.
-fn tails(changes: &[Change]) -> Tails {
+/// Two changes a year up to the end of the list, each by its own rule. Covers as many changes as possible, from the
+/// end.
+fn yearly_tails(changes: &[OffsetChange]) -> YearlyTails {
     let count = changes.len();
     let (Some(last), Some(other)) = (changes.last(), count.checked_sub(2).map(|at| &changes[at])) else {
-        return Tails::default();
+        return YearlyTails::default();
     };
-    // A zone that changes no more has nothing near the end.
+    // The last change of a zone without further changes lies long before the end.
     if last.at < LAST - 366 * DAY {
-        return Tails::default();
+        return YearlyTails::default();
     }
-    let mut best = Tails::default();
-    for one in candidates(last) {
-        for two in candidates(other) {
+    let mut best = YearlyTails::default();
+    for one in candidate_rules(last) {
+        for two in candidate_rules(other) {
             let fits = |at: usize| {
                 let (model, rule) = if (count - at) % 2 == 1 { (last, one) } else { (other, two) };
                 let it = &changes[at];
                 let same = (it.from, it.to, it.daylight, &it.name)
                     == (model.from, model.to, model.daylight, &model.name);
-                same && rule.is(it)
+                same && rule.includes(it)
                     && (at + 2 >= count || local(&changes[at + 2]).year() == local(it).year() + 1)
             };
             let len = (0..count).rev().take_while(|at| fits(*at)).count();
             if len > best.len && len > 4 {
                 let first = count - len;
                 let rule = |at: usize| if (count - at) % 2 == 1 { one } else { two };
-                best = Tails { len, rules: vec![(first, rule(first)), (first + 1, rule(first + 1))] };
+                best = YearlyTails { len, rules: vec![(first, rule(first)), (first + 1, rule(first + 1))] };
             }
         }
     }
     best
 }
 
-fn local(change: &Change) -> DateTime {
+fn local(change: &OffsetChange) -> DateTime {
     civil(change.at + i64::from(change.from))
 }
 
-/// The rules that a change may be of: its weekday counted from the beginning and from the end of the month.
-fn candidates(change: &Change) -> Vec<Yearly> {
+/// The rules that a change may follow: its weekday counted from the beginning and from the end of the month.
+fn candidate_rules(change: &OffsetChange) -> Vec<Yearly> {
     let local = local(change);
     let length = month_length(local.year().into(), local.month().into()) as i8;
     let of = |nth| Yearly {
@@ -170,7 +180,7 @@ fn candidates(change: &Change) -> Vec<Yearly> {
 }
 
 impl Yearly {
-    fn is(self, change: &Change) -> bool {
-        candidates(change).contains(&self)
+    fn includes(self, change: &OffsetChange) -> bool {
+        candidate_rules(change).contains(&self)
     }
 }

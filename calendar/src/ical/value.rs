@@ -1,18 +1,18 @@
-//! Values of properties: dates, times, durations and offsets (RFC 5545, section 3.3), read and written.
+//! Reads and writes property values: dates, times, durations and offsets (RFC 5545, section 3.3).
 //!
-//! Never: a time zone looked up; a time with a TZID is local until somebody says where.
+//! It looks up no time zone: a time with a TZID is a local time here.
 
 use jiff::civil::{Date, DateTime, Time};
 use jiff::{SignedDuration, Timestamp};
 
-/// Days by the calendar, then seconds.
-pub(super) type Length = (i64, i64);
+/// Calendar days, then seconds.
+pub(super) type DaysAndSeconds = (i64, i64);
 
-/// A length as a spec has it.
+/// Writes a length into the fields of a spec.
 pub(super) fn set_length(
     duration: &mut Option<SignedDuration>,
     nominal: &mut u16,
-    (days, seconds): Length,
+    (days, seconds): DaysAndSeconds,
     all_day: bool,
 ) {
     if all_day {
@@ -25,15 +25,15 @@ pub(super) fn set_length(
 
 /// A date, a local time or an instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum When {
+pub(super) enum IcalTime {
     Day(Date),
     Local(DateTime),
     Utc(Timestamp),
 }
 
-/// `20260105`, `20260105T100000` or `20260105T100000Z`. Seconds may be missing, and dashes and colons may be there: both
-/// are met in files, and can be read in one way only.
-pub(super) fn when(text: &str) -> Option<When> {
+/// Reads `20260105`, `20260105T100000` or `20260105T100000Z`. Seconds may be absent, and dashes and colons may be
+/// present: files have both, and neither is ambiguous.
+pub(super) fn when(text: &str) -> Option<IcalTime> {
     let text = text.trim();
     let (day, time) = match text.find(['T', 't']) {
         Some(at) => (&text[..at], Some(&text[at + 1..])),
@@ -41,23 +41,23 @@ pub(super) fn when(text: &str) -> Option<When> {
     };
     let date = digits(day, '-', &[4, 2, 2])?;
     let date = Date::new(date[0], date[1] as i8, date[2] as i8).ok()?;
-    let Some(time) = time else { return Some(When::Day(date)) };
+    let Some(time) = time else { return Some(IcalTime::Day(date)) };
     let (time, utc) = match time.strip_suffix(['Z', 'z']) {
         Some(time) => (time, true),
         None => (time, false),
     };
     let time = digits(time, ':', &[2, 2, 2]).or_else(|| digits(time, ':', &[2, 2]))?;
-    // A leap second is the one before it (3.3.12).
+    // A leap second counts as the second before it (3.3.12).
     let second = time.get(2).copied().unwrap_or(0).min(if time.get(2) == Some(&60) { 59 } else { 60 });
     let time = Time::new(time[0] as i8, time[1] as i8, second as i8, 0).ok()?;
     let local = date.to_datetime(time);
     if utc {
-        return jiff::tz::Offset::UTC.to_timestamp(local).ok().map(When::Utc);
+        return jiff::tz::Offset::UTC.to_timestamp(local).ok().map(IcalTime::Utc);
     }
-    Some(When::Local(local))
+    Some(IcalTime::Local(local))
 }
 
-/// Numbers of so many digits, with the separator between all or none.
+/// Numbers with these counts of digits, with the separator either between all of them or nowhere.
 fn digits(text: &str, separator: char, lengths: &[usize]) -> Option<Vec<i16>> {
     let mut rest = text;
     let separated = text.contains(separator);
@@ -76,15 +76,15 @@ fn digits(text: &str, separator: char, lengths: &[usize]) -> Option<Vec<i16>> {
     rest.is_empty().then_some(numbers)
 }
 
-/// A duration: days by the calendar, then exact seconds, both with one sign.
+/// A duration: calendar days, then exact seconds, both with the same sign.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Span {
+pub(super) struct IcalDuration {
     pub(super) days: i32,
     pub(super) seconds: i64,
 }
 
-impl Span {
-    /// `-PT15M`, `P1DT2H`, `P2W`. Outlook's `PT0S` and Google's `P0DT0H10M0S` too; at most 1,000 days.
+impl IcalDuration {
+    /// Reads `-PT15M`, `P1DT2H` or `P2W`, also Outlook's `PT0S` and Google's `P0DT0H10M0S`. At most 1,000 days.
     pub(super) fn read(text: &str) -> Option<Self> {
         let text = text.trim();
         let (sign, text) = match text.strip_prefix('-') {
@@ -120,13 +120,13 @@ impl Span {
         fits.then_some(Self { days: sign * span.days, seconds: i64::from(sign) * span.seconds })
     }
 
-    /// As if each day had 24 hours.
+    /// The seconds, if each day had 24 hours.
     pub(super) fn total(self) -> i64 {
         i64::from(self.days) * 86_400 + self.seconds
     }
 }
 
-/// Seconds of `+0100`, `-0330` or `+001730`.
+/// Reads the seconds of `+0100`, `-0330` or `+001730`.
 pub(super) fn offset(text: &str) -> Option<i32> {
     let text = text.trim();
     let sign = if text.starts_with('-') { -1 } else { 1 };
@@ -155,7 +155,7 @@ pub(super) fn write_offset(seconds: i32) -> String {
     format!("{sign}{:02}{:02}{rest}", all / 3600, all / 60 % 60)
 }
 
-/// Days by the calendar and an exact time: `P1D`, `PT24H`, `P1DT30M`, `PT0S`.
+/// Writes calendar days and an exact time: `P1D`, `PT24H`, `P1DT30M`, `PT0S`.
 pub(super) fn write_span(days: i64, exact: SignedDuration) -> String {
     let all = exact.as_secs();
     let sign = if days < 0 || all < 0 { "-" } else { "" };
@@ -186,15 +186,16 @@ mod tests {
 
     #[test]
     fn times_are_read_where_they_can_be_read_in_one_way() {
-        let day = |text| matches!(when(text), Some(When::Day(day)) if day == jiff::civil::date(2026, 1, 5));
+        let day =
+            |text| matches!(when(text), Some(IcalTime::Day(day)) if day == jiff::civil::date(2026, 1, 5));
         assert!(day("20260105") && day("2026-01-05"));
         let ten = jiff::civil::date(2026, 1, 5).at(10, 0, 0, 0);
         for text in ["20260105T100000", "20260105T1000", "2026-01-05T10:00:00", " 20260105t100000 "] {
-            assert_eq!(when(text), Some(When::Local(ten)), "{text}");
+            assert_eq!(when(text), Some(IcalTime::Local(ten)), "{text}");
         }
-        assert_eq!(when("20260105T100000Z"), Some(When::Utc("2026-01-05T10:00:00Z".parse().unwrap())));
+        assert_eq!(when("20260105T100000Z"), Some(IcalTime::Utc("2026-01-05T10:00:00Z".parse().unwrap())));
         assert!(
-            matches!(when("20161231T235960Z"), Some(When::Utc(at)) if at.to_string() == "2016-12-31T23:59:59Z")
+            matches!(when("20161231T235960Z"), Some(IcalTime::Utc(at)) if at.to_string() == "2016-12-31T23:59:59Z")
         );
         for text in
             ["", "2026", "20260132", "20260105T", "20260105T25", "20260105T1000000", "2026-0105", "soon"]
@@ -205,7 +206,7 @@ mod tests {
 
     #[test]
     fn durations_and_offsets_are_read_and_written() {
-        let read = |text| Span::read(text).map(|span| (span.days, span.seconds));
+        let read = |text| IcalDuration::read(text).map(|span| (span.days, span.seconds));
         assert_eq!(read("-PT15M"), Some((0, -900)));
         assert_eq!(read("P1DT2H"), Some((1, 7200)));
         assert_eq!(read("P2W"), Some((14, 0)));
@@ -218,7 +219,7 @@ mod tests {
         assert_eq!((offset("0100"), offset("+2500")), (None, None));
         assert_eq!((write_offset(-1_050), write_offset(3_600)), ("-001730".to_owned(), "+0100".to_owned()));
         for text in ["P1D", "PT24H", "P1DT30M", "PT0S", "PT1H1M1S"] {
-            let span = Span::read(text).unwrap();
+            let span = IcalDuration::read(text).unwrap();
             assert_eq!(write_span(span.days.into(), SignedDuration::from_secs(span.seconds)), text);
         }
     }

@@ -1,10 +1,10 @@
-//! The names that Windows, Outlook and Exchange give to time zones, and the IANA zone that each is.
+//! The time zone names of Windows, Outlook and Exchange, and the IANA zone of each.
 //!
-//! From Unicode CLDR, `windowsZones.xml`, the entries of territory 001 (data under the Unicode licence, Unicode-3.0), as of
-//! 2026. Renewed by hand when CLDR adds a name; a test holds that the bundled zone data have each. Never: a zone of a
-//! territory, which no calendar file tells.
+//! From Unicode CLDR, `windowsZones.xml`, as of 2026 (data under the Unicode licence, Unicode-3.0). Only the
+//! entries of territory 001, since calendar files name no territory. Renew the list by hand when CLDR adds a name;
+//! a test checks that the bundled zone data contain each zone.
 
-/// Name and IANA zone, in the order of names.
+/// Windows name and IANA zone, ordered by name.
 pub(super) const ZONES: [(&str, &str); 142] = [
     ("AUS Central Standard Time", "Australia/Darwin"),
     ("AUS Eastern Standard Time", "Australia/Sydney"),
@@ -150,7 +150,7 @@ pub(super) const ZONES: [(&str, &str); 142] = [
     ("Yukon Standard Time", "America/Whitehorse"),
 ];
 
-/// The IANA zone of a Windows name, in any case.
+/// The IANA zone of a Windows name, in upper or lower case.
 pub(super) fn zone(name: &str) -> Option<&'static str> {
     ZONES.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, zone)| *zone)
 }

@@ -1,65 +1,66 @@
-//! Series to one calendar (RFC 5545): VTIMEZONEs, a VEVENT for each series and one for each override.
+//! Writes series into one calendar (RFC 5545): VTIMEZONEs, and a VEVENT for each series and each override.
 //!
-//! Never: the clock; the stamp is an argument. Never either: two series with one UID, of which a reader would keep one.
+//! The time stamp is an argument, so no clock is read. No two series get the same UID, since a reader would keep
+//! only one.
 
 use std::collections::{BTreeMap, HashSet};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::folded::{Lines, escaped, quoted};
+use super::line_writer::{LineWriter, escaped, quoted};
 use super::value::{write_date, write_local, write_span, write_utc};
-use super::{Series, about, policy, reminders, timezone};
+use super::{Series, details, policy, reminders, timezone};
 
+mod event_plan;
 mod exceptions;
-mod plan;
 mod planning;
 
-use plan::{Change, Form, Plan, Stamp};
+use event_plan::{EventPlan, IcalTimeForm, OverrideEvent, WrittenTime};
 
-/// What was written.
+/// The written calendar.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Written {
-    /// The calendar.
+pub struct Export {
+    /// The text of the calendar.
     pub text: String,
-    /// For each series in order: remarks on what others may read otherwise, or why it is not in the text.
+    /// For each series, in order: remarks on what other readers may read differently, or why the series is not in
+    /// the text.
     pub series: Vec<Result<Vec<String>, String>>,
 }
 
-/// Writes series. `stamp` is DTSTAMP, and policies that iCalendar has no words for are written out for the ten years from it
-/// on.
-pub fn write(series: &[Series], stamp: Timestamp) -> Written {
-    let mut plans: Vec<Result<Plan, String>> = series.iter().map(|it| Plan::new(it, stamp)).collect();
-    let uids = uids(series, &mut plans);
-    let mut lines = Lines::default();
+/// Writes series. `stamp` becomes DTSTAMP. Daylight-saving policies that iCalendar cannot express are written out
+/// as dates for ten years from `stamp` on.
+pub fn write(series: &[Series], stamp: Timestamp) -> Export {
+    let mut plans: Vec<Result<EventPlan, String>> =
+        series.iter().map(|it| EventPlan::new(it, stamp)).collect();
+    let uids = unique_uids(series, &mut plans);
+    let mut lines = LineWriter::default();
     lines.raw("BEGIN", "VCALENDAR");
     lines.raw("VERSION", "2.0");
     lines.raw("PRODID", "-//Belfry//belfry schedule export//EN");
     lines.raw("CALSCALE", "GREGORIAN");
     let mut zones: BTreeMap<&str, (&TimeZone, Timestamp, Option<Timestamp>)> = BTreeMap::new();
-    for plan in plans.iter().flatten().filter(|plan| matches!(plan.form, Form::Local)) {
+    for plan in plans.iter().flatten().filter(|plan| matches!(plan.form, IcalTimeForm::Local)) {
         let (from, until) = plan.span;
         let known = zones.entry(&plan.zone).or_insert((&plan.tz, from, until));
         known.1 = known.1.min(from);
         known.2 = known.2.zip(until).map(|(one, other)| one.max(other));
     }
     for (name, (tz, from, until)) in zones {
-        timezone::write(&mut lines, tz, name, from, until);
+        timezone::write_vtimezone(&mut lines, tz, name, from, until);
     }
     for ((series, plan), uid) in series.iter().zip(&plans).zip(&uids) {
         if let Ok(plan) = plan {
-            event(&mut lines, uid, series, plan, stamp);
+            write_event(&mut lines, uid, series, plan, stamp);
         }
     }
     lines.raw("END", "VCALENDAR");
-    Written {
-        text: lines.text,
-        series: plans.into_iter().map(|plan| plan.map(|plan| plan.remarks)).collect(),
-    }
+    Export { text: lines.text, series: plans.into_iter().map(|plan| plan.map(|plan| plan.remarks)).collect() }
 }
 
-/// A UID for each series: its own, unless another before it has that, which is told (RFC 5545, section 3.8.4.7).
-fn uids(series: &[Series], plans: &mut [Result<Plan, String>]) -> Vec<String> {
+/// A UID for each series: its own, or a new one with a remark if another series has the same (RFC 5545, section
+/// 3.8.4.7).
+fn unique_uids(series: &[Series], plans: &mut [Result<EventPlan, String>]) -> Vec<String> {
     let written = |uid: &str| escaped(uid.trim());
     let (mut given, own): (HashSet<String>, HashSet<String>) =
         (HashSet::new(), series.iter().map(|it| written(&it.uid)).collect());
@@ -70,11 +71,12 @@ fn uids(series: &[Series], plans: &mut [Result<Plan, String>]) -> Vec<String> {
             && !given.insert(written(&uid))
         {
             let base = format!("{}/{}", it.uid.trim(), it.name.as_deref().unwrap_or("again"));
-            let mut made = (1..).map(|number| match number {
+            let mut other = (1..).map(|number| match number {
                 1 => base.clone(),
                 _ => format!("{base}-{number}"),
             });
-            uid = made.find(|uid| !own.contains(&written(uid)) && given.insert(written(uid))).unwrap_or(base);
+            uid =
+                other.find(|uid| !own.contains(&written(uid)) && given.insert(written(uid))).unwrap_or(base);
             plan.remark(&format!("UID: another has \"{}\" too; this one is written with \"{uid}\"", it.uid));
         }
         uids.push(uid);
@@ -82,10 +84,10 @@ fn uids(series: &[Series], plans: &mut [Result<Plan, String>]) -> Vec<String> {
     uids
 }
 
-fn event(lines: &mut Lines, uid: &str, series: &Series, plan: &Plan, stamp: Timestamp) {
+fn write_event(lines: &mut LineWriter, uid: &str, series: &Series, plan: &EventPlan, stamp: Timestamp) {
     lines.raw("BEGIN", "VEVENT");
-    head(lines, uid, series, stamp);
-    plan.time(lines, "DTSTART", "", plan.start);
+    write_head(lines, uid, series, stamp);
+    plan.write_time(lines, "DTSTART", "", plan.start);
     lines.raw("DURATION", &write_span(plan.length.0, plan.length.1));
     for rule in &plan.rules {
         lines.raw("RRULE", rule);
@@ -93,48 +95,53 @@ fn event(lines: &mut Lines, uid: &str, series: &Series, plan: &Plan, stamp: Time
     for rule in &plan.except_rules {
         lines.raw("EXRULE", rule);
     }
-    plan.dates.iter().for_each(|date| plan.time(lines, "RDATE", "", *date));
-    plan.except.iter().for_each(|date| plan.time(lines, "EXDATE", "", *date));
+    plan.dates.iter().for_each(|date| plan.write_time(lines, "RDATE", "", *date));
+    plan.except.iter().for_each(|date| plan.write_time(lines, "EXDATE", "", *date));
     if let Some(name) = &series.name {
         lines.text("X-BELFRY-NAME", name);
     }
-    if plan.form == Form::Day || (plan.form == Form::Utc && plan.zone != "UTC") {
+    if plan.form == IcalTimeForm::Day || (plan.form == IcalTimeForm::Utc && plan.zone != "UTC") {
         lines.text("X-BELFRY-TIMEZONE", &plan.zone);
     }
-    if let Some(dst) = policy::write(series.spec.dst) {
+    if let Some(dst) = policy::write_policy(series.spec.dst) {
         lines.raw(policy::PROPERTY, &dst);
     }
-    tail(lines, series);
+    write_tail(lines, series);
     lines.raw("END", "VEVENT");
-    for Change { id, this_and_future, cancelled, start, length } in &plan.changes {
+    for OverrideEvent { id, this_and_future, cancelled, start, length } in &plan.changes {
         lines.raw("BEGIN", "VEVENT");
-        head(lines, uid, series, stamp);
-        plan.time(lines, "RECURRENCE-ID", if *this_and_future { ";RANGE=THISANDFUTURE" } else { "" }, *id);
-        plan.time(lines, "DTSTART", "", *start);
+        write_head(lines, uid, series, stamp);
+        plan.write_time(
+            lines,
+            "RECURRENCE-ID",
+            if *this_and_future { ";RANGE=THISANDFUTURE" } else { "" },
+            *id,
+        );
+        plan.write_time(lines, "DTSTART", "", *start);
         lines.raw("DURATION", &write_span(length.0, length.1));
         if *cancelled {
             lines.raw("STATUS", "CANCELLED");
         }
-        tail(lines, series);
+        write_tail(lines, series);
         lines.raw("END", "VEVENT");
     }
 }
 
-fn head(lines: &mut Lines, uid: &str, series: &Series, stamp: Timestamp) {
+fn write_head(lines: &mut LineWriter, uid: &str, series: &Series, stamp: Timestamp) {
     lines.text("UID", uid);
     lines.raw("DTSTAMP", &write_utc(stamp));
     if let Some(sequence) = series.sequence {
         lines.raw("SEQUENCE", &sequence.to_string());
     }
     lines.text("SUMMARY", &series.title);
-    about::write(lines, series);
+    details::write_details(lines, series);
 }
 
-/// What an override must say again, as it stands for the whole occurrence.
-fn tail(lines: &mut Lines, series: &Series) {
+/// What each VEVENT must repeat, since an override describes the whole occurrence.
+fn write_tail(lines: &mut LineWriter, series: &Series) {
     lines.raw("TRANSP", if series.transparent { "TRANSPARENT" } else { "OPAQUE" });
     for person in &series.people {
-        // An address is a must; this one is what calendars write for none.
+        // An address is required; calendars write this one for none.
         let address =
             person.address.as_ref().map_or("invalid:nomail".to_owned(), |it| format!("mailto:{it}"));
         lines.raw(&format!("ATTENDEE;CN={}", quoted(&person.name)), &address);
@@ -143,15 +150,15 @@ fn tail(lines: &mut Lines, series: &Series) {
         let names: Vec<String> = series.resources.iter().map(|name| escaped(name)).collect();
         lines.raw("RESOURCES", &names.join(","));
     }
-    reminders::write(lines, &series.title, &series.spec.start, &series.reminders);
+    reminders::write_alarms(lines, &series.title, &series.spec.start, &series.reminders);
 }
 
-impl Plan {
-    fn time(&self, lines: &mut Lines, name: &str, parameters: &str, stamp: Stamp) {
+impl EventPlan {
+    fn write_time(&self, lines: &mut LineWriter, name: &str, parameters: &str, stamp: WrittenTime) {
         match stamp {
-            Stamp::Day(day) => lines.raw(&format!("{name};VALUE=DATE{parameters}"), &write_date(day)),
-            Stamp::Utc(at) => lines.raw(&format!("{name}{parameters}"), &write_utc(at)),
-            Stamp::Local(local) => {
+            WrittenTime::Day(day) => lines.raw(&format!("{name};VALUE=DATE{parameters}"), &write_date(day)),
+            WrittenTime::Utc(at) => lines.raw(&format!("{name}{parameters}"), &write_utc(at)),
+            WrittenTime::Local(local) => {
                 lines.raw(&format!("{name};TZID={}{parameters}", self.zone), &write_local(local));
             }
         }

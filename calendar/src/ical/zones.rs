@@ -1,6 +1,6 @@
-//! Which zone a TZID is: an IANA name, one behind a prefix, a name of Windows, or one that only its VTIMEZONE knows.
+//! Resolves a TZID: an IANA name, one with a prefix, a Windows name, or a name that only its VTIMEZONE explains.
 //!
-//! Never: a zone whose offsets are not those of the event.
+//! A TZID that is no zone's name resolves only to a zone that has the offsets of its VTIMEZONE during the event.
 
 use std::collections::HashMap;
 
@@ -8,50 +8,50 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
 use super::component::Component;
-use super::observances::{Block, Spent, years_from};
+use super::observances::{OutOfSteps, ZoneBlock, years_from};
 use super::windows;
 use crate::steps::Steps;
 use crate::zone::find_zone;
 
-/// What searches for zones may cost in one file: a look at a zone is 20, at a change of its clocks 1. An event in a zone that
-/// an earlier one was in costs about 100.
+/// Steps for finding zones in one file. Looking at a zone takes 20, and at a change of its offset 1. An event in
+/// the zone of an earlier event takes about 100.
 const MAX_STEPS: u64 = 40_000_000;
 
-/// A zone that a TZID turned out to be.
+/// The zone of a TZID.
 #[derive(Debug, Clone)]
-pub(super) struct Known {
-    /// As the database writes it.
+pub(super) struct ResolvedZone {
+    /// The name as the database spells it.
     pub(super) name: String,
     pub(super) tz: TimeZone,
-    /// What a reader should know.
+    /// A remark for the reader.
     pub(super) remark: Option<String>,
 }
 
-/// From one local time to another.
-pub(super) type Stretch = (DateTime, DateTime);
+/// A stretch of local time: from, to.
+pub(super) type LocalSpan = (DateTime, DateTime);
 
-/// The time zones of a file: of each of its VCALENDARs its own, and of which one is asked now.
-pub(super) struct Zones<'a> {
-    calendars: Vec<Calendar<'a>>,
+/// The time zones of a file. Each VCALENDAR has its own; `at` is the one in use.
+pub(super) struct FileZones<'a> {
+    calendars: Vec<CalendarZones<'a>>,
     at: usize,
-    given: Option<Known>,
+    given: Option<ResolvedZone>,
     steps: Steps,
-    /// What was answered last, for the same stretch.
-    answers: HashMap<String, Result<Known, String>>,
-    asked: Option<(usize, Stretch)>,
+    /// The answers so far for the stretch in `asked`.
+    answers: HashMap<String, Result<ResolvedZone, String>>,
+    asked: Option<(usize, LocalSpan)>,
 }
 
 /// The time zones of one VCALENDAR.
-struct Calendar<'a> {
+struct CalendarZones<'a> {
     components: HashMap<&'a str, Vec<&'a Component>>,
-    blocks: HashMap<String, Result<Block, String>>,
-    /// Zones that earlier events turned out to be in.
+    blocks: HashMap<String, Result<ZoneBlock, String>>,
+    /// For each TZID, the zones of earlier events.
     found: HashMap<String, Vec<String>>,
     /// X-WR-TIMEZONE.
     own: Option<&'a str>,
 }
 
-impl<'a> Calendar<'a> {
+impl<'a> CalendarZones<'a> {
     fn new(calendar: &'a Component) -> Self {
         let mut components: HashMap<&str, Vec<&Component>> = HashMap::new();
         for it in calendar.children.iter().filter(|it| it.kind == "VTIMEZONE") {
@@ -65,14 +65,14 @@ impl<'a> Calendar<'a> {
     }
 }
 
-/// The VTIMEZONE of a name. Several are allowed where they say the same.
-fn read(components: &[&Component]) -> Result<Block, String> {
+/// The VTIMEZONE of a name. There may be several if they are the same.
+fn read_vtimezone(components: &[&Component]) -> Result<ZoneBlock, String> {
     let is_same = components.windows(2).all(|pair| says_the_same(pair[0], pair[1]));
     let first = components.first().filter(|_| is_same).ok_or("there are several, and they differ")?;
-    Block::read(first)
+    ZoneBlock::from_component(first)
 }
 
-/// Whether two components have the same properties, wherever they stand.
+/// Whether two components have the same properties and children.
 fn says_the_same(one: &Component, other: &Component) -> bool {
     let lines = |it: &Component| -> Vec<(String, String)> {
         it.properties.iter().map(|line| (line.name.clone(), line.value.clone())).collect()
@@ -82,11 +82,11 @@ fn says_the_same(one: &Component, other: &Component) -> bool {
         && one.children.iter().zip(&other.children).all(|(one, other)| says_the_same(one, other))
 }
 
-impl<'a> Zones<'a> {
-    /// `given` is the zone of floating times and dates; X-WR-TIMEZONE where it is absent.
+impl<'a> FileZones<'a> {
+    /// `given` is the zone of floating times and dates. If absent: X-WR-TIMEZONE.
     pub(super) fn new(calendars: &'a [Component], given: Option<&str>) -> Self {
         Self {
-            calendars: calendars.iter().map(Calendar::new).collect(),
+            calendars: calendars.iter().map(CalendarZones::new).collect(),
             at: 0,
             given: given.and_then(by_name),
             steps: Steps::new(MAX_STEPS),
@@ -95,13 +95,13 @@ impl<'a> Zones<'a> {
         }
     }
 
-    /// From now on the zones of this VCALENDAR, by its place in the file.
+    /// Uses the zones of this VCALENDAR from now on; `calendar` is its index in the file.
     pub(super) fn enter(&mut self, calendar: usize) {
         self.at = calendar;
     }
 
-    /// The zone of dates and floating times between two local times.
-    pub(super) fn floating(&mut self, span: Stretch) -> Result<Known, String> {
+    /// The zone of dates and floating times during a stretch of local time.
+    pub(super) fn floating(&mut self, span: LocalSpan) -> Result<ResolvedZone, String> {
         if let Some(given) = &self.given {
             return Ok(given.clone());
         }
@@ -113,8 +113,8 @@ impl<'a> Zones<'a> {
         }
     }
 
-    /// The zone of a TZID for an event between two local times.
-    pub(super) fn resolve(&mut self, tzid: &str, span: Stretch) -> Result<Known, String> {
+    /// The zone of a TZID for an event during a stretch of local time.
+    pub(super) fn resolve(&mut self, tzid: &str, span: LocalSpan) -> Result<ResolvedZone, String> {
         let tzid = tzid.trim();
         if self.asked != Some((self.at, span)) {
             self.answers.clear();
@@ -128,8 +128,8 @@ impl<'a> Zones<'a> {
         answer
     }
 
-    fn search(&mut self, tzid: &str, span: Stretch) -> Result<Known, String> {
-        // Its own calendar's, or else what another in the file says of the same name.
+    fn search(&mut self, tzid: &str, span: LocalSpan) -> Result<ResolvedZone, String> {
+        // The VTIMEZONE of its own calendar, or else that of another calendar with the same name.
         let has = |at: &usize| self.calendars.get(*at).is_some_and(|it| it.components.contains_key(tzid));
         let home = std::iter::once(self.at).chain(0..self.calendars.len()).find(has);
         let steps = &mut self.steps;
@@ -137,31 +137,31 @@ impl<'a> Zones<'a> {
         let Some(calendar) = calendar else {
             return by_name(tzid).ok_or_else(|| unknown(tzid, "the file has no VTIMEZONE for it"));
         };
-        let Calendar { components, blocks, found, .. } = calendar;
+        let CalendarZones { components, blocks, found, .. } = calendar;
         let block = blocks
             .entry(tzid.to_owned())
-            .or_insert_with(|| read(components.get(tzid).map_or(&[], Vec::as_slice)));
+            .or_insert_with(|| read_vtimezone(components.get(tzid).map_or(&[], Vec::as_slice)));
         let found = found.entry(tzid.to_owned()).or_default();
         let Some(mut known) = by_name(tzid) else {
             return match block {
                 Err(why) => Err(unknown(tzid, &format!("its VTIMEZONE can't be read: {why}"))),
-                Ok(block) => by_block(tzid, block, span, found, steps),
+                Ok(block) => find_by_block(tzid, block, span, found, steps),
             };
         };
         known.remark = match block {
             Err(why) => {
                 Some(format!("its VTIMEZONE for {tzid} can't be read ({why}): {} is taken", known.name))
             }
-            Ok(block) => match block.differs(&known.tz, span, steps) {
+            Ok(block) => match block.first_difference(&known.tz, span, steps) {
                 Ok(None) => None,
-                Err(Spent) => Some(format!(
+                Err(OutOfSteps) => Some(format!(
                     "its VTIMEZONE for {tzid} is not compared with {}, which is taken",
                     known.name
                 )),
                 Ok(Some(at)) => {
-                    // `EST` or `GMT` are names that others give to zones with summer time.
+                    // Some programs write `EST` or `GMT` for zones with summer time.
                     if !known.name.contains('/')
-                        && let Ok(other) = by_block(tzid, block, span, found, steps)
+                        && let Ok(other) = find_by_block(tzid, block, span, found, steps)
                     {
                         return Ok(other);
                     }
@@ -184,18 +184,18 @@ fn unknown(tzid: &str, why: &str) -> String {
     )
 }
 
-/// The zone that has the offsets of a block: over ten years, or else over one, or else over the stretch alone.
-fn by_block(
+/// The zone with the offsets of a block: over ten years, else over one year, else over the stretch alone.
+fn find_by_block(
     tzid: &str,
-    block: &Block,
-    span: Stretch,
+    block: &ZoneBlock,
+    span: LocalSpan,
     found: &mut Vec<String>,
     steps: &mut Steps,
-) -> Result<Known, String> {
+) -> Result<ResolvedZone, String> {
     let mut stretches = [10, 1, 0].map(|years| (span.0, span.1.max(years_from(span.0, years)))).to_vec();
     stretches.dedup();
     for stretch in stretches {
-        let name = block.zone(stretch, found, steps).map_err(|Spent| {
+        let name = block.matching_zone(stretch, found, steps).map_err(|OutOfSteps| {
             unknown(tzid, "the searches for zones of this file take more than they may: split the file")
         })?;
         let Some(name) = name else { continue };
@@ -215,15 +215,15 @@ fn by_block(
     Err(unknown(tzid, &format!("no IANA zone has the offsets of its VTIMEZONE from {from} to {to}")))
 }
 
-/// A zone by a name alone: IANA's, Windows', or IANA's behind a prefix such as `/mozilla.org/20050126_1/`.
-pub(super) fn by_name(tzid: &str) -> Option<Known> {
+/// A zone by its name alone: of IANA, of Windows, or of IANA behind a prefix such as `/mozilla.org/20050126_1/`.
+pub(super) fn by_name(tzid: &str) -> Option<ResolvedZone> {
     let tzid = tzid.trim().trim_matches('"');
     let behind = tzid.match_indices('/').map(|(at, _)| &tzid[at + 1..]);
     let names =
         std::iter::once(tzid).chain(windows::zone(tzid)).chain(behind.filter(|_| tzid.starts_with('/')));
     let tz = names.filter(|name| name.len() <= 64).find_map(find_zone)?;
     let name = tz.iana_name().unwrap_or("UTC").to_owned();
-    Some(Known { name, tz, remark: None })
+    Some(ResolvedZone { name, tz, remark: None })
 }
 
 #[cfg(test)]
@@ -232,8 +232,8 @@ mod tests {
     use crate::ical::component;
 
     fn resolve(text: &str, tzid: &str, from: &str, to: &str) -> Result<(String, bool), String> {
-        let file = component::read(text.as_bytes());
-        let mut zones = Zones::new(&file.calendars, None);
+        let file = component::parse_file(text.as_bytes());
+        let mut zones = FileZones::new(&file.calendars, None);
         let span = (from.parse().unwrap(), to.parse().unwrap());
         zones.resolve(tzid, span).map(|known| (known.name, known.remark.is_some()))
     }
@@ -305,7 +305,7 @@ mod tests {
 
     #[test]
     fn a_block_that_differs_only_outside_the_events_time_fits() {
-        // The rule of the United States as it was up to 2006.
+        // The rule of the United States up to 2006.
         let old = "BEGIN:STANDARD\nDTSTART:19671029T020000\nTZOFFSETFROM:-0400\nTZOFFSETTO:-0500\n\
                    RRULE:FREQ=YEARLY;BYDAY=-1SU;BYMONTH=10\nEND:STANDARD\nBEGIN:DAYLIGHT\nDTSTART:19870405T020000\n\
                    TZOFFSETFROM:-0500\nTZOFFSETTO:-0400\nRRULE:FREQ=YEARLY;BYDAY=1SU;BYMONTH=4\nEND:DAYLIGHT\n";

@@ -1,4 +1,4 @@
-//! Bookings that need the same people and things at the same time.
+//! Bookings that need the same people and resources at the same time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -141,7 +141,7 @@ fn as_many_as_the_capacity_may_hold_at_once_and_those_who_do_are_named() {
     let mut index = index(&[&daily("10:00"), &daily("10:30"), &daily("11:00")]);
     index.set_capacity(&"room", 2);
     let new = daily("10:15");
-    // At 10:30 there are three, at 11:00 too: each of the others is in the way at one of them.
+    // At 10:30 there are three events, and at 11:00 too: each of the others clashes at one of these moments.
     let clashes = index.check(&99, &new, |_| true, 1);
     assert_eq!(clashes.total, 3);
     let first = &clashes.first[0];

@@ -1,4 +1,4 @@
-//! What changes of the clocks do, told.
+//! How changes of the clocks are reported.
 
 use calendar::{ClockEffect, Dst, Fold, Gap, Override, RecurrenceSpec, clock_changes};
 

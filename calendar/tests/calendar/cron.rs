@@ -1,4 +1,4 @@
-//! The cron lines cover every reminder and start little in vain.
+//! The cron lines cover every reminder and rarely start a pod in vain.
 
 use calendar::{CronLine, MAX_CRON_LINES, Recurrence, RecurrenceSpec, Reminder, cron_lines, due};
 use croner::Cron;
@@ -18,7 +18,7 @@ fn lines(start: &str, zone: &str, rule: &str, minutes: &[i64]) -> Vec<String> {
     lines.iter().map(ToString::to_string).collect()
 }
 
-/// The line read by someone else.
+/// Parses the line with another library.
 fn parse(line: &CronLine) -> Cron {
     let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
     parser.parse(&line.to_string()).unwrap_or_else(|error| panic!("{line}: {error}"))

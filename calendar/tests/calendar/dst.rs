@@ -1,4 +1,4 @@
-//! Local times that do not exist, or exist twice.
+//! Local times that don't exist or exist twice.
 
 use calendar::{Dst, Fold, Gap, Recurrence, RecurrenceSpec};
 
@@ -38,7 +38,7 @@ fn count_does_not_count_what_a_gap_leaves_out() {
     assert_eq!(locals(&with(SKIP, "2011-12-29T10:00:00", apia, "FREQ=DAILY;COUNT=3"), 9), wanted);
     let wanted = ["2011-12-29 00:00", "2011-12-31 00:00", "2012-01-01 00:00"];
     assert_eq!(locals(&with(SKIP, "2011-12-29", apia, "FREQ=DAILY;COUNT=3"), 9), wanted);
-    // A start in the gap, and rules of which the gap takes all but one in years.
+    // A start in the gap, and rules of which the gap takes all occurrences but one over years.
     let first = with(SKIP, "2007-03-11T02:30:00", york, "FREQ=DAILY;COUNT=2");
     assert_eq!(locals(&first, 9), ["2007-03-12 02:30", "2007-03-13 02:30"]);
     let sundays =
@@ -51,7 +51,7 @@ fn count_does_not_count_what_a_gap_leaves_out() {
     let never = "FREQ=YEARLY;BYMONTH=3;BYDAY=2SU;COUNT=5";
     let never = RecurrenceSpec { dst: SKIP, ..spec("2007-03-11T02:30:00", york, never) };
     assert!(Recurrence::new(&never).is_err(), "all that there is lies in the gap");
-    // What is taken out by a date is counted all the same.
+    // COUNT includes what a date takes out.
     let excepted = RecurrenceSpec {
         except_dates: vec!["2007-03-12".to_owned()],
         dst: SKIP,

@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::occupancy::{CAPACITIES, Given, MINUTE, NEEDS, Twin, clashes, given, index};
+use crate::occupancy::{CAPACITIES, GivenBooking, MINUTE, NEEDS, Twin, clashes, given, index};
 use crate::{at, spec};
 
 type Index = Occupancy<u32, &'static str>;
@@ -70,7 +70,7 @@ fn the_nearest_free_times_come_first_and_lie_on_the_grid() {
 
 #[test]
 fn a_series_is_moved_to_where_none_of_its_occurrences_clashes() {
-    // At 11:00 only a single day is taken, which is enough.
+    // At 11:00 only a single day is taken; that is enough.
     let index = held(&[
         meeting("2026-01-05T10:00:00", "Europe/Berlin", "FREQ=WEEKLY", &["ann"]),
         meeting("2026-06-15T11:00:00", "Europe/Berlin", "", &["ben"]),
@@ -81,7 +81,7 @@ fn a_series_is_moved_to_where_none_of_its_occurrences_clashes() {
         nearest(&index, 9, &new, &Search { grid: SignedDuration::from_mins(30), ..Search::default() });
     assert_eq!(found[0].shift, SignedDuration::from_hours(2));
     assert_eq!(found[1].shift, -SignedDuration::from_mins(150));
-    // The shift is on Berlin's clock: noon in summer too.
+    // The shift applies to Berlin's clock: noon in summer too.
     assert_eq!(found[0].first.start, at("2026-01-05T11:00:00Z"));
 }
 
@@ -90,7 +90,7 @@ fn a_move_is_told_in_local_time_and_never_leads_to_the_past() {
     let busy = |from: &str| meeting(from, "UTC", "", &["ann"]);
     let index = held(&[busy("2026-03-29T00:00:00"), busy("2026-03-29T01:00:00")]);
     let search = Search { grid: SignedDuration::from_hours(1), count: 4, ..Search::default() };
-    // From one to two; in Berlin 02:00 does not exist on that day, and 04:00 is 02:00 UTC.
+    // From one to two o'clock. In Berlin, 02:00 does not exist on that day, and 04:00 is 02:00 UTC.
     let found = nearest(&index, 9, &meeting("2026-03-29T01:00:00", "Europe/Berlin", "", &["ann"]), &search);
     let later = found.iter().find(|it| it.shift > SignedDuration::ZERO).unwrap();
     assert_eq!((later.shift, later.first.start), (SignedDuration::from_hours(3), at("2026-03-29T02:00:00Z")));
@@ -129,7 +129,7 @@ fn suggested(
 #[test]
 fn suggestions_lie_in_the_hours_of_all_zones_where_they_can() {
     let index = held(&[]);
-    // A Saturday in Seoul; both work from Monday 17:00 there, which is 09:00 in Berlin, to 18:00.
+    // A Saturday in Seoul. Both work from Monday 17:00 to 18:00 in Seoul; 17:00 there is 09:00 in Berlin.
     let new = meeting("2026-01-10T15:00:00", "Asia/Seoul", "", &["ann", "min"]);
     let people = [("ann", office("Europe/Berlin")), ("min", office("Asia/Seoul"))];
     let found = suggested(&index, &new, &people);
@@ -142,7 +142,7 @@ fn of_times_as_near_the_one_with_a_break_is_suggested() {
     let index = held(&[meeting("2026-01-05T10:00:00", "UTC", "", &["ann"])]);
     let new = meeting("2026-01-05T10:00:00", "UTC", "", &["ann"]);
     let found = suggested(&index, &new, &[("ann", office("UTC"))]);
-    // An hour and a quarter, rather than an hour and back to back.
+    // A shift of an hour and a quarter is better than one of an hour, which is back to back.
     assert_eq!(found[0], "2026-01-05T11:15:00Z");
 }
 
@@ -150,7 +150,7 @@ fn of_times_as_near_the_one_with_a_break_is_suggested() {
 fn night_shifts_work_past_midnight() {
     let night = WorkingHours::new("UTC", &[Weekday::Monday], time(22, 0, 0, 0), time(6, 0, 0, 0)).unwrap();
     let new = meeting("2026-01-06T08:00:00", "UTC", "", &["ann"]);
-    // Monday night until six on Tuesday.
+    // Monday night until six o'clock on Tuesday.
     assert_eq!(suggested(&held(&[]), &new, &[("ann", night)])[0], "2026-01-06T05:00:00Z");
 }
 
@@ -164,7 +164,7 @@ fn hours_that_touch_are_one_stretch() {
         let always = WorkingHours::new("Europe/Berlin", &every, clock, clock).unwrap();
         let found = always.within(from, until);
         assert_eq!((found.len(), found[0].start, found[0].end), (1, from, until));
-        // From 23:30 to half past midnight is as good as any other time.
+        // From 23:30 to 00:30 is as good as any other time.
         let new = meeting("2026-01-06T22:30:00", "UTC", "", &["ann"]);
         let busy = held(&[meeting("2026-01-06T22:15:00", "UTC", "", &["ann"])]);
         let first = &suggested(&busy, &new, &[("ann", always.clone())])[0];
@@ -192,12 +192,12 @@ fn a_ranking_of_someone_else_decides_and_ties_go_by_time() {
     let index = held(&[]);
     let new = meeting("2026-01-05T10:00:00", "UTC", "", &["ann"]);
     let found = index.suggest(&9, &new, &Search::default(), &BTreeMap::new(), &AllAlike, &mut enough()).times;
-    // Of the 32 that are nearest, the earliest: sixteen quarters before.
+    // The earliest of the 32 nearest times: sixteen quarters of an hour before.
     assert_eq!(found[0].time.first.start, at("2026-01-05T06:00:00Z"));
 }
 
-/// The moves of a booking that a look at each minute finds free.
-fn free_moves(twin: &Twin, given: &Given, search: &Search) -> Vec<SignedDuration> {
+/// The moves of a booking that a minute-by-minute search finds free.
+fn free_moves(twin: &Twin, given: &GivenBooking, search: &Search) -> Vec<SignedDuration> {
     let recurrence = &given.recurrence;
     let minutes = twin.minutes(|_| true);
     let ahead = recurrence.all().take_while(|it| it.start < twin.until());

@@ -1,14 +1,14 @@
-//! iCalendar: what is read is what the text says, and what is written is read back with the same meaning.
+//! Reading iCalendar gives what the text says; what is written reads back with the same meaning.
 
-use calendar::ical::{self, Made, Options, Person, Series};
+use calendar::ical::{self, ImportResult, Person, ReadOptions, Series};
 use calendar::{Dst, Fold, Gap, Override, Recurrence, RecurrenceSpec, ReminderTime, find_zone};
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
 use super::at;
 
-fn read(text: &str) -> Vec<ical::Event> {
-    ical::read(text.as_bytes(), &Options::default()).events
+fn read(text: &str) -> Vec<ical::ImportedEvent> {
+    ical::read(text.as_bytes(), &ReadOptions::default()).events
 }
 
 fn event(lines: &str) -> String {
@@ -16,15 +16,15 @@ fn event(lines: &str) -> String {
 }
 
 fn taken(text: &str) -> Series {
-    match read(text).remove(0).made {
-        Made::Taken(series) => *series,
+    match read(text).remove(0).result {
+        ImportResult::Taken(series) => *series,
         other => panic!("{text}: {other:?}"),
     }
 }
 
 fn refused(text: &str) -> String {
-    match read(text).remove(0).made {
-        Made::Refused(why) => format!("{}: {}", why.line, why.text),
+    match read(text).remove(0).result {
+        ImportResult::Refused(why) => format!("{}: {}", why.line, why.text),
         other => panic!("{text}: {other:?}"),
     }
 }
@@ -39,7 +39,7 @@ fn written(series: &Series) -> String {
     written.text
 }
 
-/// What a reader sees of a series.
+/// The times that a reader sees of a series.
 fn seen(series: &Series, from: Timestamp, most: usize) -> Vec<(Timestamp, Timestamp)> {
     let recurrence = series.recurrence().unwrap();
     recurrence.occurrences(from).take(most).map(|it| (it.start, it.end)).collect()
@@ -57,9 +57,11 @@ fn a_start_is_utc_of_a_zone_floating_or_a_date() {
     );
     let why = refused(&event("DTSTART:20260105T100000\nDURATION:PT1H"));
     assert!(why.starts_with("5: DTSTART: floating") && why.contains("--time-zone"), "{why}");
-    let options = Options { time_zone: Some("Asia/Seoul".to_owned()), ..Options::default() };
+    let options = ReadOptions { time_zone: Some("Asia/Seoul".to_owned()), ..ReadOptions::default() };
     let text = event("DTSTART;VALUE=DATE:20260105\nDTEND;VALUE=DATE:20260108");
-    let Made::Taken(days) = ical::read(text.as_bytes(), &options).events.remove(0).made else { panic!() };
+    let ImportResult::Taken(days) = ical::read(text.as_bytes(), &options).events.remove(0).result else {
+        panic!()
+    };
     assert_eq!(
         (days.spec.start.as_str(), days.spec.duration),
         ("2026-01-05", Some(SignedDuration::from_hours(72)))
@@ -141,8 +143,11 @@ fn the_newer_revision_of_an_event_holds() {
     let two =
         "BEGIN:VEVENT\nUID:1\nSUMMARY:new\nDTSTART:20260106T100000Z\nSEQUENCE:2\nEND:VEVENT\nEND:VCALENDAR\n";
     let events = read(&(one + two));
-    assert!(matches!(&events[0].made, Made::LeftOut(why) if why.contains("older revision")), "{events:?}");
-    assert!(matches!(&events[1].made, Made::Taken(series) if series.title == "new"));
+    assert!(
+        matches!(&events[0].result, ImportResult::LeftOut(why) if why.contains("older revision")),
+        "{events:?}"
+    );
+    assert!(matches!(&events[1].result, ImportResult::Taken(series) if series.title == "new"));
 }
 
 #[test]
@@ -164,7 +169,7 @@ fn reminders_are_before_the_start_whatever_they_are_written_from() {
         "TRIGGER:PT5M",
         "TRIGGER:-PT90S",
         "TRIGGER:-PT30M\nREPEAT:2\nDURATION:PT5M",
-        // Ours: a day before at nine; and one that somebody has moved to another time since.
+        // One of ours: at nine on the day before. And one whose alarm somebody has moved since.
         "TRIGGER:-PT25H\nX-BELFRY-AT:09:00\nX-BELFRY-DAYS-BEFORE:1",
         "TRIGGER:-PT24H\nX-BELFRY-AT:09:00\nX-BELFRY-DAYS-BEFORE:1",
     ]
@@ -194,7 +199,7 @@ fn a_policy_that_icalendar_has_no_words_for_is_written_out_and_read_back() {
         };
         let series = Series { uid: "1".to_owned(), title: "t".to_owned(), spec, ..Series::default() };
         let text = written(&series);
-        // To those who don't know the policy it is the same instants.
+        // Readers that don't know the policy see the same instants.
         let foreign = text.replace("X-BELFRY-DST", "X-OTHER");
         let plain = |text: &str| {
             let lines: Vec<&str> = text
@@ -268,7 +273,7 @@ fn a_start_that_is_no_occurrence_is_none_for_others_either() {
         "{}",
         written(&series)
     );
-    // Where it can't begin later it is excepted.
+    // If the start can't move later, it gets an EXDATE.
     let spec = RecurrenceSpec {
         rule: Some("FREQ=WEEKLY;BYMONTH=3".to_owned()),
         more_rules: vec!["FREQ=MONTHLY;BYMONTHDAY=7".to_owned()],
@@ -285,7 +290,7 @@ fn a_start_that_is_no_occurrence_is_none_for_others_either() {
 
 #[test]
 fn a_timezone_is_right_for_every_year_that_an_event_spans() {
-    // The United States changed their rule in 2007; Samoa left out a day in 2011; Morocco follows no yearly rule.
+    // The United States changed their rule in 2007; Samoa skipped a day in 2011; Morocco follows no yearly rule.
     for (zone, start, rule) in [
         ("America/New_York", "2003-01-05T12:00:00", "FREQ=MONTHLY"),
         ("Pacific/Apia", "2010-01-05T12:00:00", "FREQ=MONTHLY;COUNT=60"),
@@ -302,7 +307,7 @@ fn a_timezone_is_right_for_every_year_that_an_event_spans() {
             ..RecurrenceSpec::default()
         };
         let series = Series { uid: "1".to_owned(), title: "t".to_owned(), spec, ..Series::default() };
-        // Under a name that nobody knows only the block's offsets are left.
+        // With a name that no database has, only the offsets of the block remain.
         let text = written(&series).replace(zone, "Nowhere/Known");
         let back = taken(&text);
         let (ours, theirs) = (find_zone(zone).unwrap(), find_zone(&back.spec.time_zone).unwrap());
@@ -314,7 +319,7 @@ fn a_timezone_is_right_for_every_year_that_an_event_spans() {
                 .collect::<Vec<_>>()
         };
         if rule == "FREQ=MONTHLY" {
-            // Ten years are compared where an event has no end.
+            // For an event without end, ten years are compared.
             assert_eq!(offsets(&ours)[..100], offsets(&theirs)[..100], "{zone} {}", back.spec.time_zone);
         } else {
             assert_eq!(offsets(&ours), offsets(&theirs), "{zone} {}", back.spec.time_zone);
@@ -337,9 +342,9 @@ fn ten_thousand_events_with_every_tenth_broken_are_each_told_of() {
     let events = read(&(text + "END:VCALENDAR\n"));
     let refused = events
         .iter()
-        .filter(|it| matches!(&it.made, Made::Refused(why) if why.text.starts_with("RRULE")))
+        .filter(|it| matches!(&it.result, ImportResult::Refused(why) if why.text.starts_with("RRULE")))
         .count();
-    let taken = events.iter().filter(|it| matches!(it.made, Made::Taken(_))).count();
+    let taken = events.iter().filter(|it| matches!(it.result, ImportResult::Taken(_))).count();
     assert_eq!((events.len(), taken, refused), (10_000, 9_000, 1_000));
 }
 
@@ -363,18 +368,18 @@ fn a_zone_that_is_known_costs_no_search_and_searches_are_bounded() {
     let file = |zones: String, events: String| format!("BEGIN:VCALENDAR\n{zones}{events}END:VCALENDAR\n");
     let taken = |text: &str| {
         let events = read(text);
-        (events.len(), events.iter().filter(|it| matches!(it.made, Made::Taken(_))).count())
+        (events.len(), events.iter().filter(|it| matches!(it.result, ImportResult::Taken(_))).count())
     };
     let one = file(zone(1, "-0500"), (0..5_000).map(|number| event(number, 1)).collect());
     assert_eq!(taken(&one), (5_000, 5_000));
-    // Zones that nobody has, each another one: those that are not looked for any more are refused, and say so.
+    // Zones that don't exist, each a different one. When no more searches are allowed, events are refused, and told
+    // why.
     let many = file(
         (0..3_000).map(|number| zone(number, "-0517")).collect(),
         (0..3_000).map(|number| event(number, number)).collect(),
     );
     assert_eq!(taken(&many), (3_000, 0));
-    let spent =
-        |it: &ical::Event| matches!(&it.made, Made::Refused(why) if why.text.contains("take more than"));
+    let spent = |it: &ical::ImportedEvent| matches!(&it.result, ImportResult::Refused(why) if why.text.contains("take more than"));
     assert!(read(&many).iter().filter(|it| spent(it)).count() > 1_000);
 }
 
@@ -521,7 +526,7 @@ fn what_an_event_says_of_itself_is_kept_and_no_link_is_dropped() {
         ),
         (some("Bring, if you can; notes\nAgenda"), some("3rd floor, east"), meet.clone())
     );
-    // RFC 7986: a page goes before a telephone, and neither is lost; URL is what one reads.
+    // RFC 7986: a web page comes before a telephone number, and neither is lost; URL is for reading.
     assert_eq!(
         said(
             "CONFERENCE;VALUE=URI;FEATURE=PHONE;LABEL=Dial in:tel:+1-412-555-0123\n\
@@ -529,7 +534,7 @@ fn what_an_event_says_of_itself_is_kept_and_no_link_is_dropped() {
         ),
         (some("URL: https://wiki.example.com/standup;a,b\nDial in: tel:+1-412-555-0123"), None, meet.clone())
     );
-    // Outlook, Zoom: the link stands in more than one place.
+    // Outlook and Zoom: the link is in more than one place.
     let teams = "https://teams.microsoft.com/l/meetup-join/19%3ameeting_x%40thread.v2/0";
     assert_eq!(
         said(&format!(
@@ -545,8 +550,8 @@ fn what_an_event_says_of_itself_is_kept_and_no_link_is_dropped() {
 #[test]
 fn a_place_that_is_a_resource_is_not_said_twice() {
     let text = event("DTSTART:20260105T100000Z\nDURATION:PT15M\nLOCATION:Room 1");
-    let options = Options { location_is_resource: true, ..Options::default() };
-    let Made::Taken(series) = ical::read(text.as_bytes(), &options).events.remove(0).made else {
+    let options = ReadOptions { location_is_resource: true, ..ReadOptions::default() };
+    let ImportResult::Taken(series) = ical::read(text.as_bytes(), &options).events.remove(0).result else {
         panic!("{text}")
     };
     assert_eq!((series.resources, series.location), (vec!["Room 1".to_owned()], None));
@@ -583,10 +588,10 @@ proptest! {
                 _ => bytes[at] = b"0123456789-;:,TZP\r\n "[usize::from(byte) % 20],
             }
         }
-        let options = Options { time_zone: Some("Asia/Seoul".to_owned()), location_is_resource: true };
+        let options = ReadOptions { time_zone: Some("Asia/Seoul".to_owned()), location_is_resource: true };
         let import = ical::read(&bytes, &options);
         for event in import.events {
-            if let Made::Taken(series) = event.made {
+            if let ImportResult::Taken(series) = event.result {
                 prop_assert!(series.recurrence().is_ok(), "{:?}", series);
                 let written = ical::write(std::slice::from_ref(&series), at("2026-01-01T00:00:00Z"));
                 prop_assert!(written.series[0].is_ok(), "{:?} {:?}", written.series, series);
@@ -650,7 +655,7 @@ proptest! {
             (&back.description, &back.location, &back.url),
             (&series.description, &series.location, &series.url)
         );
-        // A start that no rule has may be another one in the file, of another time of the day.
+        // If no rule has the start, the file may have another start, at another time of day.
         let of_day = |spec: &RecurrenceSpec| spec.start.split_once('T').map(|(_, time)| time.to_owned());
         if of_day(&series.spec) == of_day(&back.spec) {
             prop_assert_eq!(&back.reminders, &series.reminders, "{}", text);
@@ -675,7 +680,8 @@ fn no_uid_is_written_twice() {
         },
         ..Series::default()
     };
-    // A manifest that was copied with its annotations, and one whose own UID is what would be made of that.
+    // A manifest that was copied with its annotations, and one whose own UID is the one that would be made for the
+    // copy.
     let all = [
         series("a", "standup", "2026-01-05T10:00:00"),
         series("a", "copy", "2026-01-05T11:00:00"),
@@ -690,7 +696,7 @@ fn no_uid_is_written_twice() {
     let told = written.series[1].as_ref().unwrap();
     assert_eq!(told, &["UID: another has \"a\" too; this one is written with \"a/copy-2\""]);
     let back = read(&written.text);
-    assert_eq!(back.iter().filter(|it| matches!(it.made, Made::Taken(_))).count(), 4);
+    assert_eq!(back.iter().filter(|it| matches!(it.result, ImportResult::Taken(_))).count(), 4);
 }
 
 #[test]
@@ -705,7 +711,7 @@ fn occurrences_on_one_instant_are_one_as_long_as_the_longest() {
         let all = series.recurrence().unwrap();
         all.all().map(|it| it.end.duration_since(it.start).as_mins()).collect()
     };
-    // Moved onto the next one, and shorter than that.
+    // Moved onto the next occurrence, and shorter than it.
     let moved = with(&["RECURRENCE-ID:20260105T100000Z\nDTSTART:20260106T100000Z\nDURATION:PT30M"]);
     assert_eq!((starts(&moved, 9).len(), hours(&moved)), (2, vec![120, 120]));
     let told: Vec<String> = moved.remarks.iter().map(|it| format!("{}: {}", it.line, it.text)).collect();
@@ -715,17 +721,17 @@ fn occurrences_on_one_instant_are_one_as_long_as_the_longest() {
             "12: RECURRENCE-ID: at 2026-01-06T10:00:00Z is another occurrence: they are one, as long as the longer"
         ]
     );
-    // Two that are moved to the same.
+    // Two occurrences moved to the same time.
     let both = with(&[
         "RECURRENCE-ID:20260105T100000Z\nDTSTART:20260108T100000Z\nDURATION:PT30M",
         "RECURRENCE-ID:20260106T100000Z\nDTSTART:20260108T100000Z\nDURATION:PT90M",
     ]);
     assert_eq!((starts(&both, 9)[1].as_str(), hours(&both)), ("2026-01-08T10:00:00Z", vec![120, 90]));
-    // One more, where there is one.
+    // A further occurrence where there is one already.
     let more = with(&["RECURRENCE-ID:20260120T100000Z\nDTSTART:20260106T100000Z\nDURATION:PT30M"]);
     assert_eq!(hours(&more), [120, 120, 120]);
     assert!(more.remarks.iter().any(|it| it.text.contains("is an occurrence already")), "{:?}", more.remarks);
-    // Periods that begin together.
+    // Periods that begin at the same time.
     let periods = taken(&event(
         "DTSTART:20260105T100000Z\nDURATION:PT1H\nRDATE;VALUE=PERIOD:20260107T100000Z/PT3H,20260107T100000Z/PT2H",
     ));
@@ -749,14 +755,14 @@ fn what_a_change_of_all_that_follows_moved_away_shares_no_instant_and_what_it_mo
             all.iter().filter(|(start, _)| *start == at(one).to_string()).map(|(_, minutes)| *minutes);
         (all.len(), of_one.collect::<Vec<_>>(), is_told)
     };
-    // From the 7th on at 11:00, and one of these at 10:00, where none is any more.
+    // From the 7th on at 11:00. One of these is moved to 10:00, where no occurrence is any more.
     assert_eq!(daily("PT1H", "20260107T110000Z", "20260108T100000Z"), (6, vec![30], false));
-    // At 9:00, and one of these where the first of them would have been.
+    // At 9:00, and one of these is moved to where the first of them would have been.
     assert_eq!(daily("PT1H", "20260107T090000Z", "20260107T100000Z"), (6, vec![30], false));
-    // One at 11:00, where another was moved.
+    // One is moved to 11:00, where the override of the future put another.
     assert_eq!(daily("PT1H", "20260107T110000Z", "20260108T110000Z"), (5, vec![60], true));
     assert_eq!(daily("PT2H", "20260107T110000Z", "20260108T110000Z"), (5, vec![120], true));
-    // Where one was before the change, there is one still.
+    // Before that override, the occurrence is still where it was.
     assert_eq!(daily("PT2H", "20260107T110000Z", "20260106T100000Z"), (5, vec![60], true));
 }
 
@@ -775,15 +781,15 @@ fn of_several_on_one_instant_what_is_seen_is_written() {
         ..Override::default()
     };
     for overrides in [
-        // Moved onto one that lasts longer, and onto one that is as the rule has it.
+        // Moved onto a longer occurrence, and onto one that the rule gives.
         vec![
             moved("2026-01-08T10:00:00", None, 180),
             moved("2026-01-06T10:00:00", Some("2026-01-08T10:00:00"), 60),
         ],
         vec![moved("2026-01-06T10:00:00", Some("2026-01-08T10:00:00"), 60)],
-        // All that follows is moved onto what was before, and one of these is shorter.
+        // All future occurrences are moved to earlier times, and one of them is shorter.
         vec![later("2026-01-09T10:00:00", "2026-01-07T10:00:00"), moved("2026-01-10T10:00:00", None, 60)],
-        // One that is moved onto the first of all that follows.
+        // One occurrence is moved onto the first of the future ones.
         vec![
             later("2026-01-09T10:00:00", "2026-01-09T11:00:00"),
             moved("2026-01-07T10:00:00", Some("2026-01-09T11:00:00"), 60),
@@ -867,10 +873,13 @@ fn of_two_that_nothing_decides_one_that_does_not_cancel_holds() {
         let told: Vec<&str> = series.remarks.iter().map(|it| it.text.as_str()).collect();
         assert!(told.iter().any(|it| it.contains("is no newer: not cancelled")), "{told:?}");
     }
-    // And no order of them where the series itself is said twice.
+    // Nor does any order of them decide if the series itself is there twice.
     let again = event("DTSTART:20260107T100000Z\nDURATION:PT1H").replace("BEGIN:VCALENDAR\n", "");
     let both = event("DTSTART:20260105T100000Z\nDURATION:PT1H").replace("END:VCALENDAR\n", &again);
     let events = read(&both);
-    assert!(matches!(&events[0].made, Made::Taken(_)), "{events:?}");
-    assert!(matches!(&events[1].made, Made::Refused(why) if why.text.contains("has the same")), "{events:?}");
+    assert!(matches!(&events[0].result, ImportResult::Taken(_)), "{events:?}");
+    assert!(
+        matches!(&events[1].result, ImportResult::Refused(why) if why.text.contains("has the same")),
+        "{events:?}"
+    );
 }

@@ -1,4 +1,4 @@
-//! Tests of the calendar as its users see it; each is a sentence.
+//! Tests of the calendar's public interface; each name is a sentence.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

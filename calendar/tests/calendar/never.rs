@@ -1,4 +1,4 @@
-//! What is proven for all time, and what isn't.
+//! When it is proven that two bookings never clash, and when not.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ fn booking(start: &str, minutes: i64, zone: &str, rule: &str) -> Booking<&'stati
     Booking::new(Arc::new(Recurrence::new(&spec).unwrap()), vec!["room"])
 }
 
-/// How many clash within the horizon, and whether it is proven that none ever does.
+/// How many clashes there are within the horizon, and whether it is proven that there never is one.
 fn check(a: &Booking<&'static str>, b: &Booking<&'static str>) -> (usize, bool) {
     let mut index = Occupancy::new(at("2026-01-01T00:00:00Z"), HORIZON);
     index.insert(0, b);
@@ -95,13 +95,13 @@ fn zones_are_compared_at_every_offset_that_they_may_have() {
 
 #[test]
 fn what_clashes_behind_the_horizon_is_not_proven_free() {
-    // The Monday is the 29 February of 2044.
+    // The Monday is 29 February 2044.
     let monday = hour("2026-01-05T10:00:00", "UTC", "FREQ=WEEKLY;BYDAY=MO");
     let leap = hour("2028-02-29T10:00:00", "UTC", "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=29");
     assert_eq!(check(&monday, &leap), NOT_PROVEN);
     let single = hour("2032-03-01T10:00:00", "UTC", "");
     assert_eq!(check(&monday, &single), NOT_PROVEN);
-    // On the Sundays of a change the two are as near as they can be: not looked into closer.
+    // On the Sundays of a clock change the two are as close as possible: not examined further.
     let one = hour("2026-01-05T01:00:00", "Europe/Berlin", "FREQ=DAILY");
     let two = hour("2026-01-05T02:00:00", "Europe/Berlin", "FREQ=DAILY");
     assert_eq!(check(&one, &two), NOT_PROVEN);
@@ -168,7 +168,7 @@ proptest! {
             }
             index.check(&2, &a, |_| true, 0)
         };
-        // Next to nothing is compared, so that it is the proof that must not err.
+        // Almost nothing is compared, so that all depends on the proof.
         if check(SignedDuration::from_hours(1)).never {
             prop_assert_eq!(check(HORIZON * 20).total, 0);
         }

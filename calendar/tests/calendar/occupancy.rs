@@ -1,4 +1,5 @@
-//! A twin of the index that looks at each minute, and random bookings that come, change, go, and grow old.
+//! Compares the index with a simple model that looks at each minute, over random bookings that are added, changed,
+//! removed, and grow old.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,21 +19,22 @@ pub(crate) const NEEDS: [&str; 3] = ["ann", "hall", "pool"];
 pub(crate) const CAPACITIES: [u32; 3] = [1, 2, 3];
 
 #[derive(Debug, Clone)]
-pub(crate) struct Given {
+pub(crate) struct GivenBooking {
     pub(crate) recurrence: Arc<Recurrence>,
     pub(crate) needs: Vec<&'static str>,
     pub(crate) before: u64,
     pub(crate) after: u64,
 }
 
-impl Given {
+impl GivenBooking {
     pub(crate) fn booking(&self) -> Booking<&'static str> {
         let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
         Booking::new(Arc::clone(&self.recurrence), self.needs.clone())
             .with_buffers(minutes(self.before), minutes(self.after))
     }
 
-    /// Minutes of the events that are not over at `now`, and start before `until`: event, then with its buffers.
+    /// The events that have not ended at `now` and start before `until`, in minutes: the event, then the event with
+    /// its buffers.
     fn events(&self, now: Timestamp, until: Timestamp) -> Vec<[i64; 4]> {
         let minute = |t: Timestamp| t.as_second().div_euclid(MINUTE);
         let all = self.recurrence.all().take_while(|it| it.start < until).filter(|it| it.start < it.end);
@@ -43,7 +45,7 @@ impl Given {
     }
 }
 
-pub(crate) fn given() -> impl Strategy<Value = Given> {
+pub(crate) fn given() -> impl Strategy<Value = GivenBooking> {
     let rule = select(vec![
         "",
         "FREQ=DAILY",
@@ -71,21 +73,21 @@ pub(crate) fn given() -> impl Strategy<Value = Given> {
             };
             let duration = Some(SignedDuration::from_mins(minutes));
             let spec = RecurrenceSpec { duration, ..spec(&start, zone, rule) };
-            Given { recurrence: Arc::new(Recurrence::new(&spec).unwrap()), needs, before, after }
+            GivenBooking { recurrence: Arc::new(Recurrence::new(&spec).unwrap()), needs, before, after }
         },
     )
 }
 
-/// What a clash comes to: start, first minute, and who stands in the way with which events over what.
-pub(crate) type Told = (i64, i64, BTreeMap<(i64, u32), BTreeSet<&'static str>>);
+/// A clash: its start, its first minute, and which bookings clash with which events over which needs.
+pub(crate) type FoundClash = (i64, i64, BTreeMap<(i64, u32), BTreeSet<&'static str>>);
 
-/// By need and minute, who holds it with which event, and whether that is under way.
+/// For each need and minute: who holds it with which event, and whether that event is under way.
 pub(crate) type Minutes = BTreeMap<(&'static str, i64), Vec<(u32, i64, bool)>>;
 
 pub(crate) struct Twin {
     pub(crate) now: Timestamp,
     pub(crate) capacities: [u32; 3],
-    pub(crate) held: BTreeMap<u32, Given>,
+    pub(crate) held: BTreeMap<u32, GivenBooking>,
 }
 
 impl Twin {
@@ -112,18 +114,18 @@ impl Twin {
         minutes
     }
 
-    fn clashes(&self, given: &Given, against: impl Fn(u32) -> bool) -> Vec<Told> {
+    fn clashes(&self, given: &GivenBooking, against: impl Fn(u32) -> bool) -> Vec<FoundClash> {
         clashes(given, &given.events(self.now, self.until()), &self.minutes(against), self.capacities)
     }
 }
 
-/// Those of `events` that clash with what is held by need and minute.
+/// The `events` that clash with what is held, by need and minute.
 pub(crate) fn clashes(
-    given: &Given,
+    given: &GivenBooking,
     events: &[[i64; 4]],
     minutes: &Minutes,
     capacities: [u32; 3],
-) -> Vec<Told> {
+) -> Vec<FoundClash> {
     let mut told = Vec::new();
     for [start, end, from, to] in events.iter().copied() {
         let mut first = None;
@@ -149,23 +151,23 @@ pub(crate) fn clashes(
 }
 
 #[derive(Debug, Clone)]
-enum Step {
-    Insert(u32, Given),
-    InsertIfFree(u32, Given),
+enum IndexStep {
+    Insert(u32, GivenBooking),
+    InsertIfFree(u32, GivenBooking),
     Remove(u32),
     Advance(i64),
     Capacity(usize, u32),
-    Check(u32, Given, bool),
+    Check(u32, GivenBooking, bool),
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn index_step() -> impl Strategy<Value = IndexStep> {
     prop_oneof![
-        4 => (0..8u32, given()).prop_map(|(key, given)| Step::Insert(key, given)),
-        2 => (0..8u32, given()).prop_map(|(key, given)| Step::InsertIfFree(key, given)),
-        1 => (0..8u32).prop_map(Step::Remove),
-        1 => (0..6000i64).prop_map(Step::Advance),
-        1 => (0..3usize, 1..4u32).prop_map(|(need, capacity)| Step::Capacity(need, capacity)),
-        3 => (0..8u32, given(), any::<bool>()).prop_map(|(key, given, older)| Step::Check(key, given, older)),
+        4 => (0..8u32, given()).prop_map(|(key, given)| IndexStep::Insert(key, given)),
+        2 => (0..8u32, given()).prop_map(|(key, given)| IndexStep::InsertIfFree(key, given)),
+        1 => (0..8u32).prop_map(IndexStep::Remove),
+        1 => (0..6000i64).prop_map(IndexStep::Advance),
+        1 => (0..3usize, 1..4u32).prop_map(|(need, capacity)| IndexStep::Capacity(need, capacity)),
+        3 => (0..8u32, given(), any::<bool>()).prop_map(|(key, given, older)| IndexStep::Check(key, given, older)),
     ]
 }
 
@@ -181,16 +183,16 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_index_finds_what_a_look_at_each_minute_finds(steps in vec(step(), 1..40)) {
+    fn the_index_finds_what_a_look_at_each_minute_finds(steps in vec(index_step(), 1..40)) {
         let mut twin = Twin::new();
         let mut index = index(twin.now);
         for step in steps {
             match step {
-                Step::Insert(key, given) => {
+                IndexStep::Insert(key, given) => {
                     index.insert(key, &given.booking());
                     twin.held.insert(key, given);
                 }
-                Step::InsertIfFree(key, given) => {
+                IndexStep::InsertIfFree(key, given) => {
                     let clashes = twin.clashes(&given, |other| other != key).len();
                     let found = index.insert_if_free(key, &given.booking(), |_| true, 0).total;
                     prop_assert_eq!(found, clashes);
@@ -198,18 +200,18 @@ proptest! {
                         twin.held.insert(key, given);
                     }
                 }
-                Step::Remove(key) => {
+                IndexStep::Remove(key) => {
                     prop_assert_eq!(index.remove(&key), twin.held.remove(&key).is_some());
                 }
-                Step::Advance(minutes) => {
+                IndexStep::Advance(minutes) => {
                     twin.now += SignedDuration::from_mins(minutes);
                     index.advance(twin.now);
                 }
-                Step::Capacity(need, capacity) => {
+                IndexStep::Capacity(need, capacity) => {
                     twin.capacities[need] = capacity;
                     index.set_capacity(&NEEDS[need], capacity);
                 }
-                Step::Check(key, given, only_older) => {
+                IndexStep::Check(key, given, only_older) => {
                     let against = |other: u32| other != key && (other < key || !only_older);
                     let want = twin.clashes(&given, against);
                     let found = index.check(&key, &given.booking(), |other| against(*other), 5);
@@ -217,7 +219,7 @@ proptest! {
                     prop_assert_eq!(found.checked_until, twin.until());
                     prop_assert!(!found.never || want.is_empty());
                     let minute = |t: Timestamp| t.as_second() / MINUTE;
-                    let first: Vec<Told> = found.first.into_iter().map(|clash| {
+                    let first: Vec<FoundClash> = found.first.into_iter().map(|clash| {
                         let with = clash.with.into_iter().map(|it| {
                             ((minute(it.start), it.key), it.needs.into_iter().collect())
                         });

@@ -1,4 +1,4 @@
-//! Occurrences that are otherwise (RECURRENCE-ID), several rules, rules left out, periods, nominal durations.
+//! Overrides (RECURRENCE-ID), several rules, exception rules, periods, and nominal durations.
 
 use calendar::{Override, Recurrence, RecurrenceError, RecurrenceSpec};
 use jiff::SignedDuration;

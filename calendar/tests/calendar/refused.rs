@@ -1,11 +1,11 @@
-//! What is refused, and in which words.
+//! What is refused, and with which message.
 
-use calendar::{Override, Recurrence, RecurrenceError, RecurrenceSpec, Rule, WhichRule};
+use calendar::{Override, Recurrence, RecurrenceError, RecurrenceRule, RecurrenceSpec, WhichRule};
 
 use crate::spec;
 
 fn rule_error(text: &str) -> String {
-    text.parse::<Rule>().unwrap_err().to_string()
+    text.parse::<RecurrenceRule>().unwrap_err().to_string()
 }
 
 fn refusal(rule: &str) -> RecurrenceError {
@@ -55,7 +55,7 @@ fn a_rule_says_where_it_is_wrong_and_what_is_allowed() {
 
 #[test]
 fn names_and_values_are_read_in_any_case() {
-    assert_eq!("freq=weekly;byday=mo".parse::<Rule>(), "FREQ=WEEKLY;BYDAY=MO".parse());
+    assert_eq!("freq=weekly;byday=mo".parse::<RecurrenceRule>(), "FREQ=WEEKLY;BYDAY=MO".parse());
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn overrides_that_take_too_long_to_find_are_refused_with_what_is_allowed() {
 
 #[test]
 fn exceptions_that_seldom_match_cost_a_look_at_one_period_each() {
-    // Each is held against a rule that next happens in 2048.
+    // Each is compared with a rule that next happens in 2048.
     let spec = RecurrenceSpec {
         except_rules: vec![
             "FREQ=SECONDLY;BYMONTH=2;BYMONTHDAY=29;BYDAY=SA;BYHOUR=3;BYMINUTE=3;BYSECOND=3".to_owned(),
@@ -219,7 +219,7 @@ fn all_that_is_wrong_is_told_at_once_and_nothing_that_comes_of_it() {
             "overrides[1] \"then\"",
         ],
     );
-    // Of a good start the rest is judged by it.
+    // If the start is good, the rest is checked against it.
     let judged = RecurrenceSpec {
         more_rules: vec!["FREQ=DAILY;UNTIL=20250101".to_owned()],
         ..spec("2026-01-05T10:00:00", "UTC", "FREQ=WEEKLY;UNTIL=20250101")

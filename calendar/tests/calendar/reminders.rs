@@ -1,4 +1,4 @@
-//! What is due when, and what is sent after a pause.
+//! Which reminders are due when, and which are sent after a pause.
 //!
 //! Clauses of docs/semantics.md: S5, S6.
 
@@ -33,7 +33,7 @@ fn a_reminder_with_seconds_is_refused() {
 fn a_reminder_at_a_time_of_the_clock_is_kept_in_the_schedules_zone_across_changes_of_clocks() {
     let nine = |days_before| {
         let time = ReminderTime::At { at: time(9, 0, 0, 0), days_before };
-        [Reminder::of(time).unwrap()]
+        [Reminder::from_time(time).unwrap()]
     };
     let days = recurrence("2026-03-28", "Europe/Berlin", "FREQ=DAILY;COUNT=3");
     let told = |reminders: &[Reminder]| -> Vec<String> {
@@ -54,10 +54,10 @@ fn a_reminder_at_a_time_of_the_clock_is_kept_in_the_schedules_zone_across_change
     assert_eq!(told(&nine(30)).len(), 3);
     // 02:30 does not exist on the 29th: it is read with the offset before the change.
     let night = ReminderTime::At { at: time(2, 30, 0, 0), days_before: 0 };
-    assert_eq!(told(&[Reminder::of(night).unwrap()])[1], "2026-03-29T01:30:00Z of 2026-03-29");
+    assert_eq!(told(&[Reminder::from_time(night).unwrap()])[1], "2026-03-29T01:30:00Z of 2026-03-29");
     let later = [nine(1)[0].delayed(7)];
     assert_eq!(told(&later)[0], "2026-03-27T08:07:00Z of 2026-03-28");
-    let refused = |time| Reminder::of(time).unwrap_err();
+    let refused = |time| Reminder::from_time(time).unwrap_err();
     assert_eq!(refused(ReminderTime::At { at: time(9, 0, 1, 0), days_before: 0 }), ReminderError::AtSeconds);
     assert_eq!(
         refused(ReminderTime::At { at: time(9, 0, 0, 0), days_before: 367 }),

@@ -1,9 +1,10 @@
-//! The examples that RFC 5545 prints in section 3.8.5.3, all from 1997-09-02T09:00:00 New York unless said.
+//! The examples that RFC 5545 prints in section 3.8.5.3. All start at 1997-09-02T09:00:00 in New York, unless
+//! stated.
 
 use crate::{locals, recurrence};
 
-/// Checks that the rule begins with these times; each word is a day of the form `1997-09-02` or a month and its
-/// days of the form `1997-09:2,9,16`, at 09:00; with `n` as the number to expect if the rule ends there.
+/// Checks that the rule begins with these times. Each word is a day such as `1997-09-02`, or a month and its days
+/// such as `1997-09:2,9,16`, at 09:00. With `ends`, the rule must have no others.
 fn expect_from(start: &str, rule: &str, ends: bool, days: &str) {
     let mut wanted = Vec::new();
     for word in days.split_whitespace() {
@@ -27,7 +28,7 @@ fn begins(rule: &str, days: &str) {
     expect_from("1997-09-02T09:00:00", rule, false, days);
 }
 
-fn is(rule: &str, days: &str) {
+fn is_exactly(rule: &str, days: &str) {
     expect_from("1997-09-02T09:00:00", rule, true, days);
 }
 
@@ -38,12 +39,15 @@ fn times(start: &str, rule: &str, wanted: &[&str]) {
 
 #[test]
 fn daily_for_10_occurrences() {
-    is("FREQ=DAILY;COUNT=10", "1997-09:2..11");
+    is_exactly("FREQ=DAILY;COUNT=10", "1997-09:2..11");
 }
 
 #[test]
 fn daily_until_december_24() {
-    is("FREQ=DAILY;UNTIL=19971224T000000Z", "1997-09:2..30 1997-10:1..31 1997-11:1..30 1997-12:1..23");
+    is_exactly(
+        "FREQ=DAILY;UNTIL=19971224T000000Z",
+        "1997-09:2..30 1997-10:1..31 1997-11:1..30 1997-12:1..23",
+    );
 }
 
 #[test]
@@ -53,7 +57,7 @@ fn every_other_day_forever() {
 
 #[test]
 fn every_10_days_5_occurrences() {
-    is("FREQ=DAILY;INTERVAL=10;COUNT=5", "1997-09:2,12,22 1997-10:2,12");
+    is_exactly("FREQ=DAILY;INTERVAL=10;COUNT=5", "1997-09:2,12,22 1997-10:2,12");
 }
 
 #[test]
@@ -69,8 +73,8 @@ fn every_day_in_january_for_3_years_said_in_two_ways() {
 #[test]
 fn weekly_for_10_occurrences_and_until_december_24() {
     let ten = "1997-09:2,9,16,23,30 1997-10:7,14,21,28 1997-11:4";
-    is("FREQ=WEEKLY;COUNT=10", ten);
-    is("FREQ=WEEKLY;UNTIL=19971224T000000Z", &format!("{ten},11,18,25 1997-12:2,9,16,23"));
+    is_exactly("FREQ=WEEKLY;COUNT=10", ten);
+    is_exactly("FREQ=WEEKLY;UNTIL=19971224T000000Z", &format!("{ten},11,18,25 1997-12:2,9,16,23"));
 }
 
 #[test]
@@ -86,7 +90,7 @@ fn weekly_on_tuesday_and_thursday_for_five_weeks() {
     for rule in
         ["FREQ=WEEKLY;UNTIL=19971007T000000Z;WKST=SU;BYDAY=TU,TH", "FREQ=WEEKLY;COUNT=10;WKST=SU;BYDAY=TU,TH"]
     {
-        is(rule, "1997-09:2,4,9,11,16,18,23,25,30 1997-10:2");
+        is_exactly(rule, "1997-09:2,4,9,11,16,18,23,25,30 1997-10:2");
     }
 }
 
@@ -102,7 +106,7 @@ fn every_other_week_on_monday_wednesday_and_friday_until_december_24() {
 
 #[test]
 fn every_other_week_on_tuesday_and_thursday_8_occurrences() {
-    is("FREQ=WEEKLY;INTERVAL=2;COUNT=8;WKST=SU;BYDAY=TU,TH", "1997-09:2,4,16,18,30 1997-10:2,14,16");
+    is_exactly("FREQ=WEEKLY;INTERVAL=2;COUNT=8;WKST=SU;BYDAY=TU,TH", "1997-09:2,4,16,18,30 1997-10:2,14,16");
 }
 
 #[test]
@@ -146,7 +150,7 @@ fn monthly_on_the_third_to_last_day() {
 
 #[test]
 fn monthly_on_the_2nd_and_15th_and_on_the_first_and_last_day() {
-    is(
+    is_exactly(
         "FREQ=MONTHLY;COUNT=10;BYMONTHDAY=2,15",
         "1997-09:2,15 1997-10:2,15 1997-11:2,15 1997-12:2,15 1998-01:2,15",
     );
@@ -243,7 +247,7 @@ fn every_friday_the_13th() {
 
 #[test]
 fn every_friday_the_13th_without_the_start() {
-    // As the RFC prints it; here the start is no occurrence anyway.
+    // As the RFC prints it. For us the start is no occurrence anyway.
     let spec = calendar::RecurrenceSpec {
         except_dates: vec!["1997-09-02T09:00:00".into()],
         ..crate::spec("1997-09-02T09:00:00", "America/New_York", "FREQ=MONTHLY;BYDAY=FR;BYMONTHDAY=13")
@@ -255,14 +259,14 @@ fn every_friday_the_13th_without_the_start() {
 
 #[test]
 fn the_examples_of_section_3_3_10() {
-    // The order in which the parts apply, whatever order they stand in.
+    // The order in which the parts apply does not depend on their order in the text.
     let rule = "FREQ=YEARLY;INTERVAL=2;BYMONTH=1;BYDAY=SU;BYHOUR=8,9;BYMINUTE=30";
     times(
         "1997-01-05T08:30:00",
         rule,
         &["1997-01-05 08:30", "1997-01-05 09:30", "1997-01-12 08:30", "1997-01-12 09:30", "1997-01-19 08:30"],
     );
-    is("FREQ=DAILY;COUNT=10;INTERVAL=2", "1997-09:2,4,6,8,10,12,14,16,18,20");
+    is_exactly("FREQ=DAILY;COUNT=10;INTERVAL=2", "1997-09:2,4,6,8,10,12,14,16,18,20");
     begins(
         "FREQ=MONTHLY;BYDAY=MO,TU,WE,TH,FR;BYSETPOS=-1",
         "1997-09:30 1997-10:31 1997-11:28 1997-12:31 1998-01:30",

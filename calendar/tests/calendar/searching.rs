@@ -1,4 +1,4 @@
-//! Dates beside the rule, exceptions, and searches from anywhere.
+//! Dates beside the rule, exceptions, and searches that start anywhere.
 
 use calendar::{Recurrence, RecurrenceSpec};
 

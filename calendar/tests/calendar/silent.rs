@@ -1,4 +1,4 @@
-//! Where the RFC is silent or other implementations do otherwise: docs/recurrence.md gives the reasons.
+//! Where the RFC is silent or other implementations differ. docs/recurrence.md gives the reasons.
 
 use calendar::{Recurrence, RecurrenceSpec};
 
@@ -20,11 +20,11 @@ fn byweekno_alone_takes_its_weekday_from_the_start() {
 
 #[test]
 fn byweekno_looks_at_the_days_of_the_calendar_year() {
-    // 2 January 2016 is in week 53 of 2015, and in the year 2016: INTERVAL and BYSETPOS go by the latter.
+    // 2 January 2016 lies in week 53 of 2015, but in the year 2016; INTERVAL and BYSETPOS go by 2016.
     let rule = "FREQ=YEARLY;INTERVAL=2;BYWEEKNO=53;BYDAY=TU,SA";
     assert_eq!(days("2014-01-01", rule, 1), ["2016-01-02"]);
     assert_eq!(days("2013-01-01", "FREQ=YEARLY;BYWEEKNO=53;BYDAY=TU,SA", 2), ["2015-12-29", "2016-01-02"]);
-    // Weeks from Saturday: the one of 2 January 2026 is the 52nd of 2025.
+    // With weeks that begin on Saturday, 2 January 2026 is in week 52 of 2025.
     assert_eq!(days("2026-01-01", "FREQ=YEARLY;BYWEEKNO=52;BYDAY=FR;WKST=SA", 1), ["2026-01-02"]);
 }
 
@@ -36,7 +36,7 @@ fn days_with_and_without_an_ordinal_are_one_list() {
 
 #[test]
 fn bysetpos_counts_the_whole_first_week() {
-    // Tuesday the 11th was the first of its set, before the start.
+    // Tuesday the 11th was the first of its set, but it lies before the start.
     assert_eq!(days("1997-11-16", "FREQ=WEEKLY;BYDAY=SU,TU;BYSETPOS=2", 2), ["1997-11-16", "1997-11-23"]);
     assert_eq!(days("1997-11-16", "FREQ=WEEKLY;BYDAY=SU,TU;BYSETPOS=1", 2), ["1997-11-18", "1997-11-25"]);
 }
@@ -82,7 +82,7 @@ fn bymonthday_alone_is_in_every_month_of_a_year() {
 
 #[test]
 fn interval_counts_weeks_from_the_week_of_the_start() {
-    // The week of Tuesday the 2nd began on Thursday, so its Monday is over.
+    // The week of Tuesday the 2nd began on Thursday, so its Monday has passed.
     assert_eq!(
         days("2012-10-02", "FREQ=WEEKLY;INTERVAL=2;BYDAY=MO;WKST=TH", 2),
         ["2012-10-15", "2012-10-29"]
@@ -140,7 +140,7 @@ fn count_counts_what_is_left_out_too() {
 
 #[test]
 fn once_in_400_years_is_found() {
-    // Every hundredth year from 2100, of which 400 divides only one of four.
+    // Every hundredth year from 2100: only one in four is divisible by 400.
     assert_eq!(
         days("2100-01-01", "FREQ=YEARLY;INTERVAL=100;BYMONTH=2;BYMONTHDAY=29", 2),
         ["2400-02-29", "2800-02-29"]

@@ -1,7 +1,7 @@
-//! What a file says of one series, in any order, spelling and container: what holds is what RFC 5546, section 2.1.5, says,
-//! by a model of five lines.
+//! What a file says of one series, in any order, notation and container. A model of five lines decides what
+//! applies, by RFC 5546, section 2.1.5.
 
-use calendar::ical::{self, Made, Options};
+use calendar::ical::{self, ImportResult, ReadOptions};
 use jiff::civil::date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan};
@@ -11,11 +11,11 @@ use proptest::prelude::*;
 const BERLIN: &str = "Europe/Berlin";
 const COUNT: i64 = 6;
 
-/// Of revisions the higher SEQUENCE is newer, of these the later DTSTAMP; no two have both.
+/// The revision with the higher SEQUENCE is newer, then the one with the later DTSTAMP. No two have both the same.
 type Rank = (i64, usize);
 
 #[derive(Debug, Clone)]
-struct Series {
+struct SeriesRevision {
     rank: Rank,
     hour: i8,
     except: Vec<(i64, Spelling)>,
@@ -23,10 +23,10 @@ struct Series {
 }
 
 #[derive(Debug, Clone)]
-struct Change {
+struct OccurrenceOverride {
     rank: Rank,
     of: i64,
-    /// Moved by so many hours, or cancelled.
+    /// Moved by this many hours; `None` if cancelled.
     by: Option<i64>,
     spelling: Spelling,
 }
@@ -52,7 +52,7 @@ impl Spelling {
     }
 }
 
-/// An occurrence of the weekly series, over the change of the clocks on 28 March.
+/// An occurrence of the weekly series, which spans the change of the clocks on 28 March.
 fn occurrence(hour: i8, week: i64) -> Timestamp {
     let day = date(2027, 3, 9).checked_add(week.weeks()).unwrap();
     day.at(hour, 0, 0, 0).to_zoned(TimeZone::get(BERLIN).unwrap()).unwrap().timestamp()
@@ -63,7 +63,7 @@ fn component(rank: Rank, lines: &str) -> String {
     format!("BEGIN:VEVENT\nUID:1\nSUMMARY:t\n{lines}SEQUENCE:{}\nDTSTAMP:{stamp}\nEND:VEVENT\n", rank.0)
 }
 
-impl Series {
+impl SeriesRevision {
     fn write(&self) -> String {
         let start = Spelling::Own.write("DTSTART", occurrence(self.hour, 0));
         let except: String =
@@ -74,7 +74,7 @@ impl Series {
     }
 }
 
-impl Change {
+impl OccurrenceOverride {
     fn write(&self, hour: i8) -> String {
         let at = occurrence(hour, self.of);
         let id = self.spelling.write("RECURRENCE-ID", at);
@@ -85,8 +85,8 @@ impl Change {
     }
 }
 
-/// The starts that hold.
-fn model(all: &[Series], changes: &[Change], hour: i8) -> Vec<Timestamp> {
+/// The expected starts.
+fn model(all: &[SeriesRevision], changes: &[OccurrenceOverride], hour: i8) -> Vec<Timestamp> {
     let series = all.iter().max_by_key(|it| it.rank);
     let start = |week: i64| {
         let change = changes.iter().filter(|it| it.of == week).max_by_key(|it| it.rank);
@@ -118,20 +118,20 @@ proptest! {
     ) {
         let hour = 10;
         let mut stamps = stamps.into_iter();
-        let series: Vec<Series> = series.into_iter().map(|(sequence, mut except, cancelled)| {
-            // One that is cancelled says nothing of its occurrences.
+        let series: Vec<SeriesRevision> = series.into_iter().map(|(sequence, mut except, cancelled)| {
+            // A cancelled series says nothing about its occurrences.
             except.retain(|_| !cancelled);
-            Series { rank: (sequence, stamps.next().unwrap()), hour, except, cancelled }
+            SeriesRevision { rank: (sequence, stamps.next().unwrap()), hour, except, cancelled }
         }).collect();
-        let changes: Vec<Change> = changes.into_iter().map(|(sequence, of, by, spelling)| {
-            // Without a series a date is no occurrence of times.
+        let changes: Vec<OccurrenceOverride> = changes.into_iter().map(|(sequence, of, by, spelling)| {
+            // Without its series, a date names no occurrence of a series with times.
             let newest = series.iter().max_by_key(|it| it.rank);
             let alone = newest.is_none_or(|it| it.cancelled);
             let spelling = if alone && matches!(spelling, Spelling::Date) { Spelling::Own } else { spelling };
-            Change { rank: (sequence, stamps.next().unwrap()), of, by, spelling }
+            OccurrenceOverride { rank: (sequence, stamps.next().unwrap()), of, by, spelling }
         }).collect();
         let mut components: Vec<String> =
-            series.iter().map(Series::write).chain(changes.iter().map(|it| it.write(hour))).collect();
+            series.iter().map(SeriesRevision::write).chain(changes.iter().map(|it| it.write(hour))).collect();
         prop_assume!(!components.is_empty());
         let mut calendars = vec![String::new(); 4];
         let places: Vec<usize> = order.into_iter().filter(|at| *at < components.len()).collect();
@@ -142,15 +142,15 @@ proptest! {
             calendars.iter().map(|events| format!("BEGIN:VCALENDAR\n{events}END:VCALENDAR\n")).collect();
         let text = text.concat();
         let mut found = Vec::new();
-        for event in ical::read(text.as_bytes(), &Options::default()).events {
-            match event.made {
-                Made::Taken(series) => {
+        for event in ical::read(text.as_bytes(), &ReadOptions::default()).events {
+            match event.result {
+                ImportResult::Taken(series) => {
                     found.extend(series.recurrence().unwrap().all().map(|it| (it.start, it.end)));
                 }
-                Made::LeftOut(_) => {}
-                // All of a series may be taken out; then there is none.
-                Made::Refused(why) if why.text.contains("it never happens") => {}
-                Made::Refused(why) => prop_assert!(false, "{:?}\n{}", why, text),
+                ImportResult::LeftOut(_) => {}
+                // All occurrences of a series may be taken out; then there is none.
+                ImportResult::Refused(why) if why.text.contains("it never happens") => {}
+                ImportResult::Refused(why) => prop_assert!(false, "{:?}\n{}", why, text),
             }
         }
         found.sort_unstable();

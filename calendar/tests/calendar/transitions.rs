@@ -1,5 +1,5 @@
-//! Every change of every zone's clocks from 2020 to 2040, with every policy. Zones that change alike at the same
-//! instant are looked at once.
+//! Every change of every zone's clocks from 2020 to 2040, under every policy. Zones with the same change at the
+//! same instant are tested once.
 
 use calendar::{Dst, Fold, Gap, Recurrence, RecurrenceSpec};
 use jiff::tz::{Offset, TimeZone, TimeZoneDatabase};
@@ -7,16 +7,16 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::{at, spec};
 
-struct Change {
+struct ZoneChange {
     zone: String,
     tz: TimeZone,
     at: Timestamp,
-    /// Seconds of the offsets.
+    /// The offsets, in seconds.
     before: i64,
     after: i64,
 }
 
-fn changes() -> Vec<Change> {
+fn zone_changes() -> Vec<ZoneChange> {
     let (from, to) = (at("2020-01-01T00:00:00Z"), at("2040-01-01T00:00:00Z"));
     let seconds = |offset: Offset| i64::from(offset.seconds());
     let (mut changes, mut seen) = (Vec::new(), std::collections::HashSet::new());
@@ -27,7 +27,7 @@ fn changes() -> Vec<Change> {
             let before = seconds(tz.to_offset(at - SignedDuration::from_secs(1)));
             let after = seconds(tz.to_offset(at));
             if before != after && seen.insert((at, before, after)) {
-                changes.push(Change { zone: zone.to_string(), tz: tz.clone(), at, before, after });
+                changes.push(ZoneChange { zone: zone.to_string(), tz: tz.clone(), at, before, after });
             }
         }
     }
@@ -46,9 +46,9 @@ fn policies() -> impl Iterator<Item = Dst> {
 
 #[test]
 fn a_daily_rule_through_every_gap_and_fold_follows_its_policy() {
-    for Change { zone, tz, at, before, after } in changes() {
+    for ZoneChange { zone, tz, at, before, after } in zone_changes() {
         let change = at.as_second();
-        // In the middle of what is missing or exists twice.
+        // In the middle of the time that is missing or exists twice.
         let time = change + i64::midpoint(before, after);
         let start = local(time - 20 * 86_400);
         for dst in policies() {
@@ -82,7 +82,7 @@ fn a_daily_rule_through_every_gap_and_fold_follows_its_policy() {
 
 #[test]
 fn an_hourly_rule_stays_hourly_through_every_change() {
-    for Change { zone, tz, at, .. } in changes() {
+    for ZoneChange { zone, tz, at, .. } in zone_changes() {
         let start = tz.to_datetime(at - SignedDuration::from_hours(30)).to_string();
         let hourly = Recurrence::new(&spec(&start, &zone, "FREQ=HOURLY;COUNT=60")).unwrap();
         let starts: Vec<i64> = hourly.all().map(|it| it.start.as_second()).collect();
@@ -93,7 +93,7 @@ fn an_hourly_rule_stays_hourly_through_every_change() {
 
 #[test]
 fn an_all_day_rule_begins_every_day_once_through_every_change() {
-    for Change { zone, tz, at, .. } in changes() {
+    for ZoneChange { zone, tz, at, .. } in zone_changes() {
         let first = tz.to_datetime(at).date().checked_sub(jiff::Span::new().days(3)).unwrap();
         let days = Recurrence::new(&spec(&first.to_string(), &zone, "FREQ=DAILY;COUNT=6")).unwrap();
         let days: Vec<_> = days.all().collect();

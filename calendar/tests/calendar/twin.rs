@@ -1,5 +1,5 @@
-//! A twin written from the RFC's text that tries every day, or every second, and asks each BY-part; and random
-//! rules on which both must agree.
+//! A second implementation, written from the RFC's text: it tries every day or every second and asks each BY-part.
+//! Both must agree on random rules.
 
 use calendar::{Dst, Fold, Gap, Recurrence, RecurrenceError, RecurrenceSpec};
 use jiff::civil::{Date, DateTime};
@@ -14,9 +14,9 @@ use crate::spec;
 const WEEKDAYS: [&str; 7] = ["MO", "TU", "WE", "TH", "FR", "SA", "SU"];
 const HORIZON_YEARS: i32 = 6;
 
-/// A rule as lists; empty is absent.
+/// A rule as lists. An empty list is an absent part.
 #[derive(Debug, Clone, Default)]
-struct Parts {
+struct RuleParts {
     freq: &'static str,
     interval: i64,
     count: Option<usize>,
@@ -32,7 +32,7 @@ struct Parts {
     week_start: usize,
 }
 
-impl Parts {
+impl RuleParts {
     #[allow(clippy::format_push_string)]
     fn text(&self) -> String {
         let mut text =
@@ -70,7 +70,7 @@ impl Parts {
             && self.days.is_empty()
     }
 
-    /// Whether a day is in the set of its period, by each part in turn.
+    /// Whether each BY-part accepts the day for the set of its period.
     fn takes(&self, day: Date, start: Date) -> bool {
         let month_ok = self.months.is_empty() || self.months.contains(&day.month().into());
         let from_end = |value: i32, length: i32| value - length - 1;
@@ -123,7 +123,7 @@ impl Parts {
         }
     }
 
-    /// Every local time from `start` on within the horizon, and whether that is all there are.
+    /// Every local time from `start` on within the horizon.
     fn expand(&self, start: DateTime) -> Vec<DateTime> {
         let or = |list: &[i32], value: i8| if list.is_empty() { vec![value.into()] } else { list.to_vec() };
         let mut times = Vec::new();
@@ -149,7 +149,7 @@ impl Parts {
                 set.extend(times.iter().map(|(h, m, s)| day.at(*h, *m, *s, 0)));
             }
         }
-        // The last period may be cut off by the horizon, so it is not looked at.
+        // The horizon may cut the last period off, so it is ignored.
         all.retain(|time| *time >= start);
         all.truncate(self.count.unwrap_or(usize::MAX));
         all
@@ -202,8 +202,8 @@ impl Parts {
     }
 }
 
-/// The instants of a local time: those of the offsets in force around it at which the clock shows it. If there is none,
-/// it is in a gap.
+/// The instants of a local time: those at which an offset in force nearby shows it on the clock. If there is none,
+/// the time lies in a gap.
 fn instants(local: DateTime, zone: &TimeZone, dst: Dst) -> Vec<i64> {
     let plain = jiff::tz::Offset::UTC.to_timestamp(local).unwrap();
     let offset = |hours: i64| zone.to_offset(plain + jiff::SignedDuration::from_hours(hours)).seconds();
@@ -227,7 +227,8 @@ fn into_week(day: Date, week_start: usize) -> i32 {
     (i32::from(day.weekday().to_monday_zero_offset()) - week_start as i32).rem_euclid(7)
 }
 
-/// The number of the week that a day is in, and how many its week year has: a week is in the year of its fourth day.
+/// The number of the week that contains a day, and how many weeks its year has. A week belongs to the year of its
+/// fourth day.
 fn week_number(day: Date, week_start: usize) -> (i32, i32) {
     let fourth = day.checked_add((3 - into_week(day, week_start)).days()).unwrap();
     let number = (i32::from(fourth.day_of_year()) - 1) / 7 + 1;
@@ -248,7 +249,7 @@ fn days(ordinal: i32) -> BoxedStrategy<Vec<(i32, usize)>> {
     prop_oneof![1 => Just(Vec::new()), 1 => vec(day, 1..4)].boxed()
 }
 
-fn parts() -> impl Strategy<Value = Parts> {
+fn parts() -> impl Strategy<Value = RuleParts> {
     let date_parts = (
         some((1..=12).collect(), 4),
         some(signed(53), 6),
@@ -267,7 +268,7 @@ fn parts() -> impl Strategy<Value = Parts> {
                     day.0 = 0;
                 }
             }
-            let mut parts = Parts {
+            let mut parts = RuleParts {
                 freq,
                 interval,
                 count,
@@ -291,7 +292,7 @@ fn parts() -> impl Strategy<Value = Parts> {
     )
 }
 
-fn sub_daily() -> impl Strategy<Value = Parts> {
+fn sub_daily() -> impl Strategy<Value = RuleParts> {
     let steps = prop_oneof![1..=4i64, select(vec![7, 15, 20, 30, 60, 90, 1440])];
     let lists = (
         some((0..24).collect(), 8),
@@ -303,7 +304,7 @@ fn sub_daily() -> impl Strategy<Value = Parts> {
     (select(vec!["HOURLY", "MINUTELY", "SECONDLY"]), steps, lists, day_lists, prop::option::of(1..60usize))
         .prop_map(|(freq, interval, (hours, minutes, seconds, positions), day_lists, count)| {
             let (months, month_days, days, year_days) = day_lists;
-            Parts {
+            RuleParts {
                 freq,
                 interval: if freq == "SECONDLY" { interval * 37 } else { interval },
                 count,
@@ -315,7 +316,7 @@ fn sub_daily() -> impl Strategy<Value = Parts> {
                 month_days,
                 days,
                 year_days,
-                ..Parts::default()
+                ..RuleParts::default()
             }
         })
 }
@@ -370,8 +371,8 @@ proptest! {
         parts in parts(), start in starts(), zone in zones(), dst in policies(),
     ) {
         let tz = TimeZone::get(zone).unwrap();
-        let mut locals = Parts { count: None, ..parts.clone() }.expand(start);
-        // "MUST NOT be counted": what does not exist, unless it is moved.
+        let mut locals = RuleParts { count: None, ..parts.clone() }.expand(start);
+        // "MUST NOT be counted" applies to local times that don't exist, unless they are moved.
         locals.retain(|local| !instants(*local, &tz, dst).is_empty());
         locals.truncate(parts.count.unwrap_or(usize::MAX));
         let mut wanted: Vec<i64> =
@@ -384,7 +385,7 @@ proptest! {
                 prop_assert!(wanted.is_empty(), "{} from {}", parts.text(), start);
             }
             Ok(recurrence) => {
-                // The last ones may be out of order with those behind them.
+                // The last ones may not be in order with those after them.
                 let enough = if locals.len() <= 400 { wanted.len() } else { wanted.len().saturating_sub(60) };
                 let got: Vec<i64> = recurrence.all().take(enough).map(|it| it.start.as_second()).collect();
                 prop_assert_eq!(&got[..], &wanted[..enough], "{} from {} {}", parts.text(), start, zone);
@@ -394,7 +395,7 @@ proptest! {
 
     #[test]
     fn the_canonical_text_of_a_rule_parses_to_the_same_rule(parts in prop_oneof![parts().boxed(), sub_daily().boxed()]) {
-        let rule: calendar::Rule = parts.text().parse().unwrap();
+        let rule: calendar::RecurrenceRule = parts.text().parse().unwrap();
         prop_assert_eq!(&rule, &rule.to_string().parse().unwrap());
     }
 }
@@ -406,7 +407,7 @@ proptest! {
     fn sub_daily_rules_agree_with_the_twin(
         parts in sub_daily(), zone in zones(), hour in 0..48i64, minute in 0..3600i64, autumn in any::<bool>(),
     ) {
-        // A day before a change in Berlin, New York and Lord Howe.
+        // The day before a change in Berlin, New York and Lord Howe.
         let days = if autumn { ["2026-10-24T00:00:00Z", "2026-10-31T00:00:00Z", "2026-10-03T00:00:00Z"] }
             else { ["2026-03-28T00:00:00Z", "2026-03-07T00:00:00Z", "2026-04-04T00:00:00Z"] };
         let day = match zone { "America/New_York" => days[1], "Australia/Lord_Howe" => days[2], _ => days[0] };

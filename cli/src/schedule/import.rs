@@ -7,7 +7,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use calendar::ical::{self, Event, Import, Made, Options, Remark, Series};
+use calendar::ical::{self, Import, ImportResult, ImportedEvent, ReadOptions, Remark, Series};
 use serde_json::{Value, json};
 
 use super::manifest::manifest;
@@ -47,7 +47,7 @@ pub(crate) struct Flags {
 
 /// The result of importing one event.
 struct EventResult<'a> {
-    event: &'a Event,
+    event: &'a ImportedEvent,
     /// The name of the Schedule, if one was made.
     object: Option<String>,
     remarks: Vec<Remark>,
@@ -60,7 +60,7 @@ pub(crate) fn run(flags: &Flags, namespace: Option<&str>) -> anyhow::Result<bool
     check_flags(flags)?;
     let bytes = read_bytes(&flags.file)?;
     let options =
-        Options { time_zone: flags.time_zone.clone(), location_is_resource: flags.location_is_resource };
+        ReadOptions { time_zone: flags.time_zone.clone(), location_is_resource: flags.location_is_resource };
     let import = ical::read(&bytes, &options);
     if import.events.is_empty() {
         report(flags, &import, &[]).context("writing the report")?;
@@ -121,10 +121,12 @@ fn import_events<'a>(
     let (mut text, mut outcomes) = (String::new(), Vec::new());
     for event in &import.events {
         let mut outcome = EventResult { event, object: None, remarks: Vec::new(), why: None };
-        match &event.made {
-            Made::LeftOut(why) => outcome.why = Some((false, Remark { line: event.line, text: why.clone() })),
-            Made::Refused(why) => outcome.why = Some((true, why.clone())),
-            Made::Taken(series) => {
+        match &event.result {
+            ImportResult::LeftOut(why) => {
+                outcome.why = Some((false, Remark { line: event.line, text: why.clone() }))
+            }
+            ImportResult::Refused(why) => outcome.why = Some((true, why.clone())),
+            ImportResult::Taken(series) => {
                 outcome.remarks.clone_from(&series.remarks);
                 let name = names.name(series.name.as_deref(), &series.title, &series.uid);
                 match import_series(flags, namespace, series, &name, event.line, &mut outcome.remarks) {
@@ -220,7 +222,7 @@ impl EventResult<'_> {
     }
 
     fn text(&self, file: &str) -> Vec<String> {
-        let Event { line, title, .. } = self.event;
+        let ImportedEvent { line, title, .. } = self.event;
         let what = self.object.as_deref().map_or(String::new(), |name| format!(" as {name}"));
         let title = title.as_deref().unwrap_or("(no title)");
         let mut lines = vec![format!("{file}:{line}: {}{what}: {title:?}", self.result_word())];
@@ -232,7 +234,7 @@ impl EventResult<'_> {
 
     fn json(&self, file: &str) -> Value {
         let remark = |it: &Remark| json!({"line": it.line, "text": it.text});
-        let Event { line, uid, title, .. } = self.event;
+        let ImportedEvent { line, uid, title, .. } = self.event;
         let mut value =
             json!({"file": file, "line": line, "uid": uid, "title": title, "outcome": self.result_word()});
         if let Some(name) = &self.object {

@@ -8,7 +8,7 @@ mod settle;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use calendar::{Ahead, Booking, Clashes, Expanded, Occupancy, Steps, Stretch};
+use calendar::{Booking, Clashes, Expanded, LookAhead, Occupancy, Steps, Stretch};
 use crds::resource::ResourceRef;
 use crds::schedule::ConflictPolicy;
 use jiff::{SignedDuration, Timestamp};
@@ -97,7 +97,7 @@ impl Index {
     }
 
     /// How far to expand a schedule that is to be held. None if it is held as it is.
-    pub(super) fn far_ahead(&mut self, schedule: &ValidSchedule) -> Option<Ahead> {
+    pub(super) fn far_ahead(&mut self, schedule: &ValidSchedule) -> Option<LookAhead> {
         let held = self.held.get(&key(schedule));
         let same = held.is_some_and(|held| held.schedule.plan.generation == schedule.plan.generation);
         (!same || self.is_again(schedule)).then(|| self.occupancy.far_ahead())

@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use calendar::{Ahead, Answer, Expanded, NearestInHours, Question, Search, Steps, Stretch};
+use calendar::{Expanded, FreeTimeQuery, FreeTimes, LookAhead, NearestInHours, Search, Steps, Stretch};
 use crds::resource::ResourceRef;
 use crds::{BookableResource, Schedule};
 use jiff::{SignedDuration, Timestamp};
@@ -272,9 +272,9 @@ impl Conflicts {
         Suggested { times, not_looked_at: words::not_looked_at(answer.looked, SEARCHING) }
     }
 
-    fn question(&self, schedule: &ValidSchedule, search: &Search, steps: &mut Steps) -> Question<Need> {
+    fn question(&self, schedule: &ValidSchedule, search: &Search, steps: &mut Steps) -> FreeTimeQuery<Need> {
         let (needs, ahead) = self.with(|index| (index.weigh(schedule).0, index.occupancy.ahead()));
-        Question::new(booking(schedule, &needs), *search, ahead, steps)
+        FreeTimeQuery::new(booking(schedule, &needs), *search, ahead, steps)
     }
 
     /// What a schedule names of other namespaces and may not book.
@@ -282,7 +282,13 @@ impl Conflicts {
         self.with(|index| index.weigh(schedule).1)
     }
 
-    fn copy(&self, question: &mut Question<Need>, schedule: &ValidSchedule, name: &Need, steps: &mut Steps) {
+    fn copy(
+        &self,
+        question: &mut FreeTimeQuery<Need>,
+        schedule: &ValidSchedule,
+        name: &Need,
+        steps: &mut Steps,
+    ) {
         let before = steps.left();
         self.with(|index| index.occupancy.copy(question, &key(schedule), name, steps));
         self.held_for(before - steps.left());
@@ -319,8 +325,8 @@ impl Conflicts {
         let free = if asked.is_none() {
             question.nearest(&mut steps)
         } else {
-            let Answer { times, looked } = question.suggest(people, &NearestInHours, &mut steps);
-            Answer { times: times.into_iter().map(|candidate| candidate.time).collect(), looked }
+            let FreeTimes { times, looked } = question.suggest(people, &NearestInHours, &mut steps);
+            FreeTimes { times: times.into_iter().map(|candidate| candidate.time).collect(), looked }
         };
         let whose = self.with(|index| {
             let holders = clashes.first.iter().flat_map(|clash| &clash.with).map(|holder| holder.key);
@@ -403,7 +409,7 @@ impl Conflicts {
 }
 
 /// A schedule's occurrences, as far as they are held.
-fn expanded(schedule: &ValidSchedule, ahead: Ahead) -> Expanded {
+fn expanded(schedule: &ValidSchedule, ahead: LookAhead) -> Expanded {
     let needs = schedule.needs.len() + schedule.shared.len();
-    Expanded::of(&booking(schedule, &[]), needs, ahead)
+    Expanded::for_booking(&booking(schedule, &[]), needs, ahead)
 }

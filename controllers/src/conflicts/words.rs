@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use calendar::{Answer, Clash, Clashes, FreeTime, Looked};
+use calendar::{Clash, Clashes, FreeTime, FreeTimes, SearchExtent};
 use crds::resource::ResourceRef;
 use domain::Millis;
 use jiff::{SignedDuration, Timestamp};
@@ -51,7 +51,7 @@ pub(crate) fn not_compared(until: &str) -> String {
 }
 
 /// How far a search for free times did not come. None if it looked at all that was asked for.
-pub(super) fn not_looked_at(looked: Looked, steps: u64) -> Option<String> {
+pub(super) fn not_looked_at(looked: SearchExtent, steps: u64) -> Option<String> {
     let far = match looked.within {
         _ if !looked.is_short => None,
         None => Some(format!(
@@ -75,7 +75,7 @@ fn shown(length: SignedDuration) -> Millis {
 pub(super) fn refusal(
     clashes: &Clashes<Key, Need>,
     names: &HashMap<Key, String>,
-    free: &Answer<FreeTime>,
+    free: &FreeTimes<FreeTime>,
     schedule: &ValidSchedule,
 ) -> String {
     let (zone, namespace) = (schedule.recurrence.zone(), &schedule.plan.namespace);
@@ -102,7 +102,7 @@ pub(super) fn refusal(
     format!("{} {of} before {until}; {}; {}", clashes.total, first.join("; "), other_times(free, schedule))
 }
 
-fn other_times(free: &Answer<FreeTime>, schedule: &ValidSchedule) -> String {
+fn other_times(free: &FreeTimes<FreeTime>, schedule: &ValidSchedule) -> String {
     let zone = schedule.recurrence.zone();
     let times: Vec<String> = free.times.iter().map(|time| local(time.first.start, zone)).collect();
     let farther = |within| format!("; times more than {} away were not looked at", shown(within));

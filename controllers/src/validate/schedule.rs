@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use calendar::{
-    Dst, Fold, Gap, Misfit, Override, Recurrence, RecurrenceError, RecurrenceSpec, Reminder, Search,
+    Dst, Fold, Gap, Override, Recurrence, RecurrenceError, RecurrenceSpec, Reminder, Search, SpecProblem,
     WhichRule, WorkingHours,
 };
 use crds::resource::ResourceRef;
@@ -158,8 +158,8 @@ fn when(spec: &wire::ScheduleSpec, faults: &mut Faults) -> Option<(RecurrenceSpe
             let is_length = |error: &RecurrenceError| {
                 matches!(error, RecurrenceError::Duration | RecurrenceError::AllDayDuration)
             };
-            for misfit in all.iter().filter(|it| length.is_some() || !is_length(&it.error)) {
-                faults.add(unread(misfit, &text, spec));
+            for problem in all.iter().filter(|it| length.is_some() || !is_length(&it.error)) {
+                faults.add(unread(problem, &text, spec));
             }
             None
         }
@@ -171,15 +171,15 @@ fn is_date(text: &str) -> bool {
 }
 
 /// What a recurrence's error is about, in words of what to write.
-fn unread(misfit: &Misfit, text: &RecurrenceSpec, spec: &wire::ScheduleSpec) -> Invalid {
+fn unread(problem: &SpecProblem, text: &RecurrenceSpec, spec: &wire::ScheduleSpec) -> Invalid {
     let rules = spec.recurrence.as_ref().map_or(0, |it| it.rrules.len());
-    let place = match misfit.rule {
+    let place = match problem.rule {
         Some(WhichRule::Rule(at)) if rules > 0 => format!("recurrence.rrules[{at}]"),
         Some(WhichRule::Rule(_)) => "recurrence.rrule".to_owned(),
         Some(WhichRule::Except(at)) => format!("recurrence.exceptRrules[{at}]"),
         None => "recurrence".to_owned(),
     };
-    let message = match &misfit.error {
+    let message = match &problem.error {
         RecurrenceError::Start(_) if has_offset(&text.start) => format!(
             "start: {:?} has an offset; write the local time without one, such as 2026-01-05T10:00:00: its zone is in timeZone",
             text.start
@@ -188,8 +188,8 @@ fn unread(misfit: &Misfit, text: &RecurrenceSpec, spec: &wire::ScheduleSpec) -> 
         | RecurrenceError::TooManyDates { .. }
         | RecurrenceError::NoSuchOccurrence { .. }
         | RecurrenceError::OverridesTooCostly) => format!("{place}.{error}"),
-        RecurrenceError::NeverHappens => format!("{place}: {}", misfit.error),
-        error => match (error.to_string(), misfit.rule) {
+        RecurrenceError::NeverHappens => format!("{place}: {}", problem.error),
+        error => match (error.to_string(), problem.rule) {
             // Whose text it is has been said.
             (told, Some(_)) => format!("{place}{}", told.strip_prefix("rrule").unwrap_or(&told)),
             (told, None) => told,
@@ -382,7 +382,7 @@ fn reminder_time(place: &str, wire: &wire::Reminder) -> Result<Reminder, Invalid
                     .ok_or_else(|| invalid(format!("{place}.daysBefore: {days} is not from 0 to 30"))),
             );
             let (at, days_before) = faults.end(at.zip(days_before))?;
-            Reminder::of(ReminderTime::At { at, days_before })
+            Reminder::from_time(ReminderTime::At { at, days_before })
                 .map_err(|error| invalid(format!("{place}: {error}")))
         }
         (Some(_), None) => Err(invalid(format!("{place}: daysBefore belongs to at"))),

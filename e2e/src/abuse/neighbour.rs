@@ -82,7 +82,7 @@ impl Neighbour {
         let tenant = Tenant::new(ns).await;
         let topic = tenant.topic("events");
         create_topic(&tenant.cluster.kafka, &topic, 2).await;
-        tenant.apply(&crate::bench::line(&tenant.url("hook"), &topic, "{}")).await;
+        tenant.apply(&crate::bench::channel_and_rule(&tenant.url("hook"), &topic, "{}")).await;
         tenant.ready("nch/hook").await;
         tenant.ready("alr/event").await;
         let producer = producer(&tenant.cluster.kafka);

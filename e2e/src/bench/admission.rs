@@ -1,7 +1,8 @@
-//! What a create of a Schedule costs while there come to be 10,000, beside that of a ConfigMap, which no webhook sees.
+//! Measures creating a Schedule while their number grows to 10,000, compared with creating a ConfigMap, which no
+//! webhook sees.
 //!
-//! Both take turns, so that whatever else the machine does meets both. One at a time, through `kubectl proxy`: a process for
-//! each create would take longer than what is measured.
+//! Both take turns, so other load on the machine affects both. Objects are created one at a time through `kubectl
+//! proxy`, since a process for each would take longer than what is measured.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -14,14 +15,14 @@ use crate::cluster::Cluster;
 
 const COUNT: usize = 10_000;
 const NAMESPACES: usize = 20;
-/// Schedules of a room, an hour each at another time.
+/// Schedules of one room, each an hour at another time.
 const ROOM: usize = 20;
-/// Of the last ones it is told apart, when nearly all are there.
+/// The last creates, when nearly all objects exist, are also reported separately.
 const LAST: usize = 1_000;
 
-/// Prints p50 and p99 of both, over all and over the last.
+/// Prints p50 and p99 of both kinds, over all creates and over the last ones.
 pub async fn print() {
-    // A second call answers with an error that does not matter: the provider is there.
+    // Installing it again returns an error that doesn't matter: there is a provider already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let cluster = Cluster::from_env();
     let spaces: Vec<String> = (0..NAMESPACES).map(|n| format!("b-admission-{n}")).collect();
@@ -30,12 +31,16 @@ pub async fn print() {
         .map(|name| format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}}}\n"))
         .collect();
     cluster.apply(&manifests.join("---\n")).await;
-    let (proxy, door) = proxy().await;
+    let (proxy, api_server) = proxy().await;
     let http = reqwest::Client::builder().no_proxy().build().expect("a client");
     let create = async |path: String, object: &Value| {
         let start = Instant::now();
-        let answer =
-            http.post(format!("{door}{path}")).json(object).send().await.expect("the API server answers");
+        let answer = http
+            .post(format!("{api_server}{path}"))
+            .json(object)
+            .send()
+            .await
+            .expect("the API server answers");
         let (took, status) = (start.elapsed(), answer.status());
         assert!(status.is_success(), "{path}: {status} {}", answer.text().await.unwrap_or_default());
         took
@@ -44,7 +49,7 @@ pub async fn print() {
     for n in 0..COUNT {
         let space = &spaces[n / ROOM % NAMESPACES];
         let schedule = schedule(n);
-        // Of about the same size.
+        // The ConfigMap is of about the same size.
         let map = json!({
             "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": format!("map-{n}")},
             "data": {"spec": schedule["spec"].to_string()},
@@ -54,12 +59,12 @@ pub async fn print() {
             .push(create(format!("/apis/belfry.dev/v1alpha1/namespaces/{space}/schedules"), &schedule).await);
     }
     let last = |times: &[Duration]| times[times.len() - LAST..].to_vec();
-    println!("{COUNT} creates of Schedules: {}", shown(checked.clone()));
-    println!("{COUNT} creates of ConfigMaps, in turns: {}", shown(unseen.clone()));
+    println!("{COUNT} creates of Schedules: {}", percentiles(checked.clone()));
+    println!("{COUNT} creates of ConfigMaps, in turns: {}", percentiles(unseen.clone()));
     println!(
         "of these the last {LAST}: Schedules {}; ConfigMaps {}",
-        shown(last(&checked)),
-        shown(last(&unseen))
+        percentiles(last(&checked)),
+        percentiles(last(&unseen))
     );
     drop(proxy);
     let mut delete = vec!["delete", "namespace", "--wait=false"];
@@ -67,7 +72,7 @@ pub async fn print() {
     cluster.kubectl(&delete).await;
 }
 
-/// One that is free: of a room each has another hour.
+/// A Schedule that clashes with no other: each of a room's is at another time.
 fn schedule(n: usize) -> Value {
     let slot = n % ROOM;
     json!({
@@ -80,7 +85,7 @@ fn schedule(n: usize) -> Value {
     })
 }
 
-/// A door to the API server without a certificate, for as long as the process is held.
+/// An address of the API server that needs no certificate, as long as the returned process is kept.
 pub(crate) async fn proxy() -> (Child, String) {
     let mut child = Command::new("kubectl")
         .args(["proxy", "--port=0"])
@@ -94,7 +99,7 @@ pub(crate) async fn proxy() -> (Child, String) {
     (child, format!("http://{address}"))
 }
 
-fn shown(mut times: Vec<Duration>) -> String {
+fn percentiles(mut times: Vec<Duration>) -> String {
     times.sort_unstable();
     let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
     format!("p50 {:.1} ms, p99 {:.1} ms", at(0.5), at(0.99))

@@ -1,4 +1,5 @@
-//! Consume and count a million JSON records of about 270 bytes, 1 % matching, beside a librdkafka consumer that does nothing.
+//! Measures consuming and counting a million JSON records of about 270 bytes, of which 1 % match, compared with a
+//! librdkafka consumer that does nothing.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -14,14 +15,14 @@ use crate::kafka::{create_topic, producer};
 use crate::tenant::Tenant;
 
 const RECORDS: usize = 1_000_000;
-/// What each turn of ours has as its only rule: one that needs a text, which most records don't have, and one that has to
-/// look into each.
+/// The only rule of each of our turns: one needs a text that most records don't contain, the other has to look into
+/// each record.
 const RULES: [(&str, &str); 2] =
     [("a rule with a text", r#"record.level == "ERROR""#), ("one with numbers only", "record.status >= 500")];
-/// Turns of each side, one after the other: a turn takes a second, in which much else can happen.
+/// Turns of each side. A turn takes only a second, and something else may run in it.
 const TURNS: usize = 5;
 
-/// Produces all values without waiting for each.
+/// Sends all values without waiting for each.
 pub async fn produce_all(producer: &FutureProducer, topic: &str, values: &[String]) {
     for value in values {
         loop {
@@ -35,8 +36,9 @@ pub async fn produce_all(producer: &FutureProducer, topic: &str, values: &[Strin
     producer.flush(Duration::from_mins(2)).expect("flushed");
 }
 
-/// Reads a topic of `KAFKA_BOOTSTRAP` whole, does nothing with it, and prints seconds and microseconds of processor time.
-pub fn bare(topic: &str) {
+/// Reads a whole topic of `KAFKA_BOOTSTRAP`, does nothing with it, and prints the seconds and the microseconds of
+/// processor time.
+pub fn run_bare_consumer(topic: &str) {
     let bootstrap = std::env::var("KAFKA_BOOTSTRAP").expect("KAFKA_BOOTSTRAP");
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", bootstrap)
@@ -55,7 +57,7 @@ pub fn bare(topic: &str) {
         if matches!(consumer.poll(Duration::from_secs(10)), Some(Ok(_))) {
             seen += 1;
         }
-        // The start is left out for both sides: from a tenth on.
+        // For both sides the time starts when a tenth is read.
         if seen == RECORDS / 10 && mark.is_none() {
             mark = Some((Instant::now(), usage(me).map_or(0, |usage| usage.cpu_us)));
         }
@@ -64,7 +66,7 @@ pub fn bare(topic: &str) {
     println!("{} {}", start.elapsed().as_secs_f64(), usage(me).map_or(0, |usage| usage.cpu_us) - cpu);
 }
 
-/// Prints both rates, their ratio, and the processor time a record.
+/// Prints both rates, their ratio, and the processor time for each record.
 pub async fn print() {
     let tenant = Tenant::new("b-consume").await;
     let topic = tenant.topic("logs");
@@ -86,23 +88,23 @@ pub async fn print() {
     for turn in 0..TURNS {
         theirs.push(bare_turn(&topic).await);
         for (at, (kind, expression)) in RULES.iter().enumerate() {
-            // In one that read the topic before, reading would go on behind its end.
+            // A namespace that has read the topic before would continue at its end.
             let namespace = Tenant::new(&format!("b-consume-{turn}-{at}")).await;
-            let figures = turn_of_ours(&namespace, &topic, expression).await;
+            let figures = belfry_turn(&namespace, &topic, expression).await;
             println!("  Belfry's consumer, {kind}: {figures}");
             ours[at].push(figures);
-            // Its consumer is gone before the next turn.
+            // Its consumer must be gone before the next turn.
             namespace
                 .cluster
                 .kubectl(&["-n", &namespace.ns, "delete", "alr,nch", "--all", "--wait=true"])
                 .await;
             namespace.leave().await;
-            gone().await;
+            wait_until_no_consumer_runs().await;
         }
     }
     let bare = Figures::median(&theirs);
     println!("bare librdkafka, median of {TURNS}: {bare}");
-    python(&topic, bare.rate).await;
+    measure_python(&topic, bare.rate).await;
     for ((kind, _), (turns, bar)) in RULES.iter().zip(ours.iter().zip([1.15, 1.5])) {
         let belfry = Figures::median(turns);
         println!("Belfry's consumer, {kind}, median of {TURNS}: {belfry}");
@@ -115,8 +117,8 @@ pub async fn print() {
     tenant.leave().await;
 }
 
-/// Until no consumer runs; what is left of one would take part in the next turn.
-async fn gone() {
+/// Waits until no consumer runs: one from the last turn would disturb the next.
+async fn wait_until_no_consumer_runs() {
     let begun = Instant::now();
     while !find(&["belfry-worker", "consume"]).is_empty() {
         assert!(begun.elapsed() < Duration::from_mins(1), "a consumer still runs");
@@ -124,7 +126,7 @@ async fn gone() {
     }
 }
 
-/// Records a second, and microseconds of processor time a record.
+/// Records per second, and microseconds of processor time per record.
 #[derive(Debug, Clone, Copy)]
 struct Figures {
     rate: f64,
@@ -132,7 +134,7 @@ struct Figures {
 }
 
 impl Figures {
-    /// Of each by itself.
+    /// The median of each figure.
     fn median(turns: &[Self]) -> Self {
         let of = |figure: fn(&Self) -> f64| {
             let mut all: Vec<f64> = turns.iter().map(figure).collect();
@@ -149,7 +151,7 @@ impl fmt::Display for Figures {
     }
 }
 
-/// A librdkafka consumer that does nothing, in a process of its own.
+/// Runs a librdkafka consumer that does nothing, in its own process.
 async fn bare_turn(topic: &str) -> Figures {
     let me = std::env::current_exe().expect("own path");
     let text = crate::cluster::run_command(me.to_str().expect("UTF-8"), &["bare", topic], "")
@@ -162,26 +164,26 @@ async fn bare_turn(topic: &str) -> Figures {
     figures
 }
 
-/// A namespace with one rule, which reads the topic from its beginning.
-async fn turn_of_ours(tenant: &Tenant, topic: &str, expression: &str) -> Figures {
-    let manifest = super::line(&tenant.url("hook"), topic, "{}")
+/// Measures a namespace with one rule, which reads the topic from its beginning.
+async fn belfry_turn(tenant: &Tenant, topic: &str, expression: &str) -> Figures {
+    let manifest = super::channel_and_rule(&tenant.url("hook"), topic, "{}")
         .replace(
             "condition: {type: Any}",
             "condition: {type: Frequency, frequency: {count: 1000000, window: 1m}}",
         )
         .replace(RULES[0].1, expression);
     tenant.apply(&manifest).await;
-    // Where it is found out once: each kubectl would take processor time from what is measured.
+    // Look the address up once: each kubectl would take processor time from the measured processes.
     let address = loop {
         tokio::time::sleep(Duration::from_millis(50)).await;
-        if let Some(address) = address(tenant).await {
+        if let Some(address) = pod_ip(tenant).await {
             break address;
         }
     };
     let mut mark = None;
     loop {
         tokio::time::sleep(Duration::from_millis(50)).await;
-        let Some((pid, read)) = progress(&address).await else { continue };
+        let Some((pid, read)) = consumer_progress(&address).await else { continue };
         let used = usage(pid).map_or(0, |usage| usage.cpu_us);
         if mark.is_none() && read >= RECORDS as f64 / 10.0 {
             mark = Some((Instant::now(), used, read));
@@ -194,8 +196,9 @@ async fn turn_of_ours(tenant: &Tenant, topic: &str, expression: &str) -> Figures
     }
 }
 
-/// What most would write: Python's confluent-kafka and json. Left out where Debian's package is not there.
-async fn python(topic: &str, bare_rate: f64) {
+/// What most people would write: Python with confluent-kafka and json. Skipped if Debian's package is not
+/// installed.
+async fn measure_python(topic: &str, bare_rate: f64) {
     let bootstrap = std::env::var("KAFKA_BOOTSTRAP").expect("KAFKA_BOOTSTRAP");
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/receivers/consume.py");
     let records = RECORDS.to_string();
@@ -216,8 +219,8 @@ async fn python(topic: &str, bare_rate: f64) {
     }
 }
 
-/// Of the consumer's pod, once it runs.
-async fn address(tenant: &Tenant) -> Option<String> {
+/// The address of the consumer's pod, once it runs.
+async fn pod_ip(tenant: &Tenant) -> Option<String> {
     let selector = "app.kubernetes.io/component=consume";
     let jsonpath = "jsonpath={.items[0].status.podIP}";
     let ip = tenant
@@ -228,8 +231,8 @@ async fn address(tenant: &Tenant) -> Option<String> {
     (!ip.trim().is_empty()).then(|| ip.trim().to_owned())
 }
 
-/// The process, and how many records it has read.
-async fn progress(address: &str) -> Option<(u32, f64)> {
+/// The consumer's process id, and how many records it has read.
+async fn consumer_progress(address: &str) -> Option<(u32, f64)> {
     let text = reqwest::get(format!("http://{address}:9090/metrics")).await.ok()?.text().await.ok()?;
     let read = text
         .lines()

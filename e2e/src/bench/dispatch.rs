@@ -1,4 +1,5 @@
-//! Durable webhook dispatch through hub and `send`, beside Debian's Alertmanager with one alert a webhook.
+//! Measures durable webhook dispatch through hub and `send`, compared with Debian's Alertmanager sending one alert
+//! per webhook.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use crate::tenant::Tenant;
 const PORT: u16 = 8085;
 const CONTROL: u16 = 8095;
 const MESSAGES: usize = 20_000;
-/// Requests at once of the client that does nothing else; more make it no faster here.
+/// Concurrent requests of the client that only sends; more don't make it faster on this machine.
 const AT_ONCE: usize = 64;
 
 /// Prints both rates, their ratio, and the hub's commits per notification.
@@ -26,15 +27,15 @@ pub async fn print() {
         .await;
     let url = format!("http://{}:{PORT}/bench", cluster.node_ip);
 
-    let belfry = belfry(&tenant, &url).await;
-    let peer = alertmanager(&cluster, &url).await;
-    let bare = bare(&cluster, &url).await;
+    let belfry = measure_belfry(&tenant, &url).await;
+    let peer = measure_alertmanager(&cluster, &url).await;
+    let bare = measure_bare_client(&cluster, &url).await;
     println!("dispatch ratio Belfry / bare client: {:.2}", belfry / bare);
     println!("dispatch ratio Belfry / Alertmanager: {:.1} (bar 10)", belfry / peer);
     tenant.leave().await;
 }
 
-async fn arrived(cluster: &Cluster) -> usize {
+async fn arrived_count(cluster: &Cluster) -> usize {
     let url = format!("http://{}:{CONTROL}/count", cluster.node_ip);
     match reqwest::get(url).await {
         Ok(answer) => answer.json().await.unwrap_or(0),
@@ -42,11 +43,11 @@ async fn arrived(cluster: &Cluster) -> usize {
     }
 }
 
-/// Waits until this many more have arrived; how many a second between a tenth and all of them.
-async fn rate(cluster: &Cluster, before: usize, count: usize) -> f64 {
+/// Waits until this many more have arrived. Returns how many arrived per second after the first tenth.
+async fn wait_for_rate(cluster: &Cluster, before: usize, count: usize) -> f64 {
     let mut first = None;
     loop {
-        let now = arrived(cluster).await - before;
+        let now = arrived_count(cluster).await - before;
         if first.is_none() && now >= count / 10 {
             first = Some((Instant::now(), now));
         }
@@ -58,10 +59,10 @@ async fn rate(cluster: &Cluster, before: usize, count: usize) -> f64 {
     }
 }
 
-async fn belfry(tenant: &Tenant, url: &str) -> f64 {
+async fn measure_belfry(tenant: &Tenant, url: &str) -> f64 {
     let topic = tenant.topic("events");
     create_topic(&tenant.cluster.kafka, &topic, 6).await;
-    tenant.apply(&super::line(url, &topic, "{retry: {maxAttempts: 3}}")).await;
+    tenant.apply(&super::channel_and_rule(url, &topic, "{retry: {maxAttempts: 3}}")).await;
     tenant.ready("alr/event").await;
     let suspend = async |value: bool| {
         let patch = json!({"spec": {"suspend": value}}).to_string();
@@ -82,13 +83,13 @@ async fn belfry(tenant: &Tenant, url: &str) -> f64 {
         }
     })
     .await;
-    let (before, commits) = (arrived(&tenant.cluster).await, commits(&tenant.cluster).await);
-    let cpu = used();
+    let (before, commits) = (arrived_count(&tenant.cluster).await, hub_commits(&tenant.cluster).await);
+    let cpu = cpu_times();
     suspend(false).await;
-    let rate = rate(&tenant.cluster, before, MESSAGES).await;
+    let rate = wait_for_rate(&tenant.cluster, before, MESSAGES).await;
     let [hub, send, sink] =
-        std::array::from_fn(|at| used()[at].saturating_sub(cpu[at]) as f64 / MESSAGES as f64);
-    let commits = self::commits(&tenant.cluster).await - commits;
+        std::array::from_fn(|at| cpu_times()[at].saturating_sub(cpu[at]) as f64 / MESSAGES as f64);
+    let commits = hub_commits(&tenant.cluster).await - commits;
     println!(
         "Belfry, hub and send, SQLite with full sync: {rate:.0} webhooks a second, {:.3} commits a notification",
         commits / MESSAGES as f64
@@ -97,12 +98,12 @@ async fn belfry(tenant: &Tenant, url: &str) -> f64 {
     rate
 }
 
-/// The limit on this machine: a client that has its requests in memory, against the same receiver.
-async fn bare(cluster: &Cluster, url: &str) -> f64 {
+/// The limit of this machine: a client with its requests in memory, against the same receiver.
+async fn measure_bare_client(cluster: &Cluster, url: &str) -> f64 {
     let client = reqwest::Client::builder().no_proxy().build().expect("a client");
     let body = json!({"type": "belfry.dev/alert.record", "data": {"title": "x", "summary": "y".repeat(300)}})
         .to_string();
-    let before = arrived(cluster).await;
+    let before = arrived_count(cluster).await;
     let send = |n: usize| {
         let (client, url, body) = (client.clone(), url.to_owned(), body.clone());
         tokio::spawn(async move {
@@ -113,7 +114,7 @@ async fn bare(cluster: &Cluster, url: &str) -> f64 {
         })
     };
     let all: Vec<_> = (0..AT_ONCE).map(send).collect();
-    let rate = rate(cluster, before, MESSAGES).await;
+    let rate = wait_for_rate(cluster, before, MESSAGES).await;
     for one in all {
         one.await.expect("sent");
     }
@@ -121,15 +122,15 @@ async fn bare(cluster: &Cluster, url: &str) -> f64 {
     rate
 }
 
-/// Processor time of the processes that take part, microseconds: hub, send, the receiver.
-fn used() -> [u64; 3] {
+/// Microseconds of processor time of the processes that take part: hub, send, receiver.
+fn cpu_times() -> [u64; 3] {
     let sink = format!("0.0.0.0:{PORT}");
     [["belfry-hub", "--data-dir"], ["belfry-worker", "send"], ["belfry-sink", &sink]]
         .map(|words| find(&words).into_iter().filter_map(usage).map(|usage| usage.cpu_us).sum())
 }
 
-/// The hub takes this over from the ledger every 10 s.
-async fn commits(cluster: &Cluster) -> f64 {
+/// The hub updates this from the ledger every 10 s.
+async fn hub_commits(cluster: &Cluster) -> f64 {
     tokio::time::sleep(Duration::from_secs(11)).await;
     let ip = cluster
         .kubectl(&["-n", "belfry-system", "get", "svc", "belfry-hub", "-o", "jsonpath={.spec.clusterIP}"])
@@ -142,7 +143,7 @@ async fn commits(cluster: &Cluster) -> f64 {
     line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(f64::NAN)
 }
 
-async fn alertmanager(cluster: &Cluster, url: &str) -> f64 {
+async fn measure_alertmanager(cluster: &Cluster, url: &str) -> f64 {
     let folder = format!("{}/alertmanager", cluster.folder);
     std::fs::create_dir_all(&folder).expect("a folder");
     let config = json!({
@@ -173,13 +174,13 @@ async fn alertmanager(cluster: &Cluster, url: &str) -> f64 {
         client.get(&api).send().await.map_err(|error| error.to_string())
     })
     .await;
-    let before = arrived(cluster).await;
+    let before = arrived_count(cluster).await;
     let alerts: Vec<_> =
         (0..MESSAGES).map(|n| json!({"labels": {"alertname": "bench", "n": n.to_string()}})).collect();
     for some in alerts.chunks(500) {
         client.post(&api).json(&some).send().await.expect("Alertmanager takes alerts");
     }
-    let rate = rate(cluster, before, MESSAGES).await;
+    let rate = wait_for_rate(cluster, before, MESSAGES).await;
     println!("Alertmanager, one alert a webhook: {rate:.0} webhooks a second");
     rate
 }

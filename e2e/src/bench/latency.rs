@@ -1,4 +1,4 @@
-//! Times a user waits: from apply to Ready, from a record to the receiver's request.
+//! Measures what a user waits for: from apply to Ready, and from a record to the receiver's request.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -14,12 +14,12 @@ fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
-/// Prints both.
+/// Prints both times.
 pub async fn print() {
     let tenant = Tenant::new("b-latency").await;
     let topic = tenant.topic("events");
     create_topic(&tenant.cluster.kafka, &topic, 6).await;
-    let manifest = super::line(&tenant.url("hook"), &topic, "{}");
+    let manifest = super::channel_and_rule(&tenant.url("hook"), &topic, "{}");
     let start = Instant::now();
     tenant.apply(&manifest).await;
     tenant.ready("alr/event").await;
@@ -29,7 +29,7 @@ pub async fn print() {
     );
     let mut times: Vec<f64> = Vec::new();
     for n in 0..10 {
-        let manifest = super::line(&tenant.url("hook"), &topic, "{}")
+        let manifest = super::channel_and_rule(&tenant.url("hook"), &topic, "{}")
             .replace("name: event,", &format!("name: event-{n},"));
         let start = Instant::now();
         tenant.apply(&manifest.replace("ERROR", "NEVER")).await;

@@ -1,4 +1,4 @@
-//! Figures, each measured on the real cluster beside its peer or limit.
+//! Measurements on the real cluster, each compared with a peer or a limit.
 
 pub mod admission;
 pub mod consume;
@@ -7,8 +7,8 @@ pub mod latency;
 pub mod process;
 pub mod size;
 
-/// Manifests of a webhook channel and a rule of condition `Any` that feeds it.
-pub fn line(url: &str, topic: &str, delivery: &str) -> String {
+/// Manifests of a webhook channel, and of a rule with the condition `Any` that notifies it.
+pub fn channel_and_rule(url: &str, topic: &str, delivery: &str) -> String {
     format!(
         "apiVersion: belfry.dev/v1alpha1
 kind: NotificationChannel

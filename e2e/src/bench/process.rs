@@ -1,4 +1,4 @@
-//! What the kernel says of a process on this machine: containers' processes are visible here.
+//! What the kernel says about processes on this machine, including those in containers.
 
 /// A process's resident memory and the processor time it used.
 #[derive(Debug, Clone, Copy)]
@@ -9,7 +9,7 @@ pub struct Usage {
     pub cpu_us: u64,
 }
 
-/// Pids whose command line holds all of these words.
+/// Pids of the processes whose command line contains all of these words.
 pub fn find(words: &[&str]) -> Vec<u32> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     entries
@@ -23,7 +23,7 @@ pub fn find(words: &[&str]) -> Vec<u32> {
         .collect()
 }
 
-/// What a process uses now.
+/// What a process has used so far; `None` if it is gone.
 pub fn usage(pid: u32) -> Option<Usage> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();

@@ -1,4 +1,4 @@
-//! Sizes: binaries, image, resident memory when idle.
+//! Measures sizes: binaries, image, and resident memory when idle.
 
 use super::process::{find, usage};
 use crate::kafka::create_topic;
@@ -6,7 +6,7 @@ use crate::tenant::Tenant;
 
 const MIB: f64 = 1024.0 * 1024.0;
 
-/// Prints sizes of the binaries that the image holds and the memory of each idle process.
+/// Prints the sizes of the image's binaries and the memory of each idle process.
 pub async fn print() {
     let mut image = 0;
     for part in ["operator", "hub", "worker"] {
@@ -21,10 +21,10 @@ pub async fn print() {
     let tenant = Tenant::new("b-idle").await;
     let topic = tenant.topic("idle");
     create_topic(&tenant.cluster.kafka, &topic, 6).await;
-    tenant.apply(&super::line(&tenant.url("hook"), &topic, "{}")).await;
+    tenant.apply(&super::channel_and_rule(&tenant.url("hook"), &topic, "{}")).await;
     tenant.ready("alr/event").await;
     tenant.ready("nch/hook").await;
-    // Idle means after the start's work: half a minute of nothing.
+    // Idle means half a minute without work after the start.
     tokio::time::sleep(std::time::Duration::from_secs(30)).await;
     for (what, words, bar) in [
         ("operator", ["belfry-operator", "--hub-url"], 25),

@@ -7,7 +7,7 @@ use e2e::bench::{admission, consume, dispatch, latency, size};
 async fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["bare", topic] => consume::bare(topic),
+        ["bare", topic] => consume::run_bare_consumer(topic),
         [] => {
             size::print().await;
             latency::print().await;

@@ -150,8 +150,8 @@ fn line(settings: &Settings, report: &Report) -> String {
     if settings.hubs > 1 {
         let _ = write!(
             database,
-            ", hubs {}: PostgreSQL stopped {}, connections cut {}, a hub still {}",
-            settings.hubs, done.database, done.cuts, done.pauses
+            ", hubs {}: PostgreSQL stopped {}, connections cut {}, Redis killed {}, a hub still {}",
+            settings.hubs, done.database, done.cuts, done.redis, done.pauses
         );
     }
     format!(
@@ -207,6 +207,7 @@ fn missing(settings: &Settings, report: &Report) -> Vec<String> {
         for (what, count) in [
             ("PostgreSQL never stopped", report.done.database),
             ("no connection was cut", report.done.cuts),
+            ("Redis was never killed", report.done.redis),
             ("no hub stood still", report.done.pauses),
         ] {
             if count == 0 {

@@ -1,4 +1,5 @@
-//! Faults of a run with several hubs: PostgreSQL that stops at once, connections that are cut, and a hub that stands still.
+//! Faults of a run with several hubs: PostgreSQL that stops at once, connections that are cut, Redis that is killed, and a hub that
+//! stands still.
 
 use std::path::Path;
 use std::time::Duration;
@@ -22,6 +23,7 @@ pub(super) fn plan(settings: &Settings, chance: &mut Chance, plan: &mut Vec<(i64
         let at = chance.between(from + length / stops / 4, from + length / stops / 2);
         plan.push((at, Fault::Database { away_ms: chance.between(shortest, longest) }));
     }
+    plan.push((length / 2, Fault::Redis { away_ms: if settings.short { 20_000 } else { 60_000 } }));
     for _ in 0..cuts {
         plan.push((chance.between(3_000, length), Fault::Cut));
     }
@@ -41,6 +43,7 @@ impl Faults {
             match fault {
                 Fault::Database { away_ms } => self.stop_database(away_ms).await,
                 Fault::Cut => self.cut(&mut chance).await,
+                Fault::Redis { away_ms } => self.stop_redis(away_ms).await,
                 Fault::Kill(_) | Fault::Broker { .. } | Fault::Scale(_) | Fault::Pause { .. } => {}
             }
         }
@@ -52,6 +55,14 @@ impl Faults {
         self.cluster().bed("postgres-start", &[]).await;
         self.note(&format!("PostgreSQL stopped at once, away for {away_ms} ms"));
         self.done().database += 1;
+    }
+
+    async fn stop_redis(&self, away_ms: i64) {
+        self.cluster().bed("redis-stop", &[]).await;
+        tokio::time::sleep(Duration::from_millis(away_ms as u64)).await;
+        self.cluster().bed("redis-start", &[]).await;
+        self.note(&format!("Redis killed, away for {away_ms} ms"));
+        self.done().redis += 1;
     }
 
     /// Ends one of the server's processes that serve a hub, as `pg_terminate_backend` does.

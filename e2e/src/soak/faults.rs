@@ -86,6 +86,11 @@ pub enum Fault {
         /// How long it stays away.
         away_ms: i64,
     },
+    /// Redis is killed, and started again after so many ms.
+    Redis {
+        /// How long it stays away.
+        away_ms: i64,
+    },
     /// A hub's connection to PostgreSQL is cut.
     Cut,
     /// A hub's process is stopped, and goes on after so many ms.
@@ -139,7 +144,9 @@ pub struct Done {
     pub scaled: usize,
     /// How often PostgreSQL was stopped.
     pub database: usize,
-    /// How many connections to it were cut.
+    /// How often Redis was killed.
+    pub redis: usize,
+    /// How many connections to PostgreSQL were cut.
     pub cuts: usize,
     /// How often a hub stood still.
     pub pauses: usize,

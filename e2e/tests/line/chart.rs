@@ -143,6 +143,10 @@ async fn unknown_and_bad_values_are_refused_with_their_place() {
         ("hub.resources.limits.memory=lots", "/hub/resources/limits/memory"),
         ("hub.keepDead=1m1h", "/hub/keepDead"),
         ("operator.replicas=0", "/operator/replicas"),
+        ("hub.replicas=0", "/hub/replicas"),
+        ("hub.replicas=3", "3 hubs need a database (hub.database.existingSecret)"),
+        ("hub.redis.existingSecret=redis", "of use to hubs with a database alone"),
+        ("hub.database.url=postgres://x", "url"),
         ("nameOverride=Belfry", "/nameOverride"),
         ("fullnameOverride=a-name-that-is-longer-than-forty-characters-are", "/fullnameOverride"),
         ("fullnameOverride=1st", "/fullnameOverride"),
@@ -166,6 +170,38 @@ async fn the_ledgers_claim_outlives_the_release_unless_that_is_not_wanted() {
     };
     assert!(kept(&rendered(&[]).await));
     assert!(!kept(&rendered(&["hub.persistence.keep=false"]).await));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hubs_with_a_database_have_no_volume_and_are_replaced_one_by_one() {
+    let one = rendered(&[]).await;
+    let several = rendered(&[
+        "hub.replicas=3",
+        "hub.database.existingSecret=belfry-db",
+        "hub.redis.existingSecret=belfry-redis",
+        "operator.replicas=1",
+    ])
+    .await;
+    let hub = |documents: &[Value]| {
+        let is_hub = |deployment: &&&Value| deployment["metadata"]["name"] == "belfry-hub";
+        (*of_kind(documents, "Deployment").iter().find(is_hub).expect("the hub")).clone()
+    };
+    let (alone, together) = (hub(&one), hub(&several));
+    assert_eq!(
+        (&alone["spec"]["replicas"], &alone["spec"]["strategy"]["type"]),
+        (&1.into(), &"Recreate".into())
+    );
+    assert_eq!(together["spec"]["replicas"], 3);
+    assert_eq!(together["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"], 0);
+    assert!(of_kind(&several, "PersistentVolumeClaim").is_empty());
+    assert_eq!(
+        (of_kind(&one, "PodDisruptionBudget").len(), of_kind(&several, "PodDisruptionBudget").len()),
+        (0, 1)
+    );
+    let volumes = together["spec"]["template"]["spec"]["volumes"].to_string();
+    for secret in ["belfry-db", "belfry-redis"] {
+        assert!(volumes.contains(&format!("\"secretName\":\"{secret}\"")), "{volumes}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

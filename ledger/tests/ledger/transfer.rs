@@ -21,7 +21,8 @@ async fn lived_in() -> Bed {
     }
     bed.put(vec![changed(any(), |_| {})]).await;
     bed.open(2).await;
-    bed.records(5, 15, 20).await;
+    let records = (5..15).map(|offset| matched(offset, &format!("key {offset}"))).collect();
+    bed.commit(vec![Entry { records, ..entry(0, 5, 15) }], 20).await;
     let tasks = bed.claim_up_to(Pool::Send, 21, 4).await;
     bed.told(&tasks[..2], &Outcome::Delivered, 22).await;
     bed.told(&tasks[2..3], &later(), 22).await;

@@ -1,6 +1,6 @@
-//! From a series to what is written of it: its times in one form, its rules with UNTIL as RFC 5545 wants it, its overrides.
+//! Plans how a series is written: its times in one form, UNTIL as RFC 5545 requires, and its overrides.
 //!
-//! Never: a text that means something else; what can't be said is refused.
+//! A series that cannot be expressed exactly is refused.
 
 use std::collections::BTreeSet;
 
@@ -8,23 +8,23 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-use super::plan::{Change, Form, MAX_WRITTEN, Plan, Stamp};
+use super::event_plan::{EventPlan, IcalTimeForm, MAX_WRITTEN, OverrideEvent, WrittenTime};
 use crate::days::DAY;
 use crate::ical::Series;
 use crate::ical::instants::MAX_SHARING_STEPS;
 use crate::occurrences::Occurrence;
 use crate::recurrence::Recurrence;
-use crate::rule::Rule;
-use crate::spec::{MAX_DATES, Override, RecurrenceError, RecurrenceSpec, When, read};
+use crate::rule::RecurrenceRule;
+use crate::spec::{MAX_DATES, Override, RecurrenceError, RecurrenceSpec, SpecTime, read_time};
 use crate::steps::Steps;
 use crate::zone::{Dst, civil, floor_second, timestamp};
 
-/// How far ahead policies are written out where a series has no end.
+/// Policies are written out for this many years if a series has no end.
 const YEARS: i64 = 10;
-/// Occurrences by which a moved start is compared with the series as it is.
+/// A series with a moved start must agree with the original in this many occurrences.
 const COMPARED: usize = 500;
 
-impl Plan {
+impl EventPlan {
     pub(super) fn new(series: &Series, stamp: Timestamp) -> Result<Self, String> {
         let spec = &series.spec;
         let make = |spec: &RecurrenceSpec| Recurrence::new(spec).map_err(|error| error.to_string());
@@ -32,14 +32,14 @@ impl Plan {
         let bare = RecurrenceSpec { overrides: Vec::new(), ..spec.clone() };
         let usual = RecurrenceSpec { except_dates: Vec::new(), except_rules: Vec::new(), ..bare.clone() };
         let usual = make(&RecurrenceSpec { dst: Dst::default(), ..usual })?;
-        let rules: Vec<Rule> = usual.rules().to_vec();
-        let is_bounded = rules.iter().all(Rule::is_bounded);
+        let rules: Vec<RecurrenceRule> = usual.rules().to_vec();
+        let is_bounded = rules.iter().all(RecurrenceRule::is_bounded);
         let last = is_bounded.then(|| full.before(Timestamp::MAX).map_or(stamp, |it| it.end.max(it.start)));
         let mut plan = Self {
-            form: form(spec, &full)?,
+            form: time_form(spec, &full)?,
             zone: full.time_zone().to_owned(),
             tz: full.zone().clone(),
-            start: Stamp::Utc(stamp),
+            start: WrittenTime::Utc(stamp),
             length: length(spec, &full),
             rules: Vec::new(),
             except_rules: Vec::new(),
@@ -52,10 +52,10 @@ impl Plan {
         if plan.zone == "Etc/UTC" {
             "UTC".clone_into(&mut plan.zone);
         }
-        let (start, skipped) = plan.start(spec, &usual);
-        plan.start = plan.stamp(&usual, start);
-        plan.rules = rules.iter().map(|rule| plan.rule(&usual, rule)).collect();
-        if plan.form == Form::Local && rules.iter().any(|rule| rule.frequency().is_sub_daily()) {
+        let (start, skipped) = plan.written_start(spec, &usual);
+        plan.start = plan.written_time(&usual, start);
+        plan.rules = rules.iter().map(|rule| plan.rule_text(&usual, rule)).collect();
+        if plan.form == IcalTimeForm::Local && rules.iter().any(|rule| rule.frequency().is_sub_daily()) {
             plan.remark(
                 "rules shorter than DAILY count in real time here; others may count on the local clock",
             );
@@ -63,16 +63,20 @@ impl Plan {
         let by_rules = plan.excepted_by_rules(spec, &usual, is_bounded);
         if by_rules.is_none() {
             for text in &spec.except_rules {
-                let rule: Rule = text.parse().map_err(|error| format!("exceptRrules: {error}"))?;
-                plan.except_rules.push(plan.rule(&usual, &rule));
+                let rule: RecurrenceRule = text.parse().map_err(|error| format!("exceptRrules: {error}"))?;
+                plan.except_rules.push(plan.rule_text(&usual, &rule));
             }
             plan.remark("EXRULE is of RFC 2445: readers that know only RFC 5545 overlook it");
         }
-        plan.exceptions(spec, &usual, skipped.then_some(start))?;
-        let known: BTreeSet<Stamp> = plan.except.iter().copied().collect();
+        plan.add_exceptions(spec, &usual, skipped.then_some(start))?;
+        let known: BTreeSet<WrittenTime> = plan.except.iter().copied().collect();
         plan.except.extend(by_rules.into_iter().flatten().filter(|it| !known.contains(it)));
-        plan.policy(&usual, &bare, last.unwrap_or_else(|| ahead(stamp, full.start(), &plan.tz)))?;
-        plan.overrides(spec, &usual, &full)?;
+        plan.write_out_policy(
+            &usual,
+            &bare,
+            last.unwrap_or_else(|| policy_end(stamp, full.start(), &plan.tz)),
+        )?;
+        plan.add_overrides(spec, &usual, &full)?;
         let zone_start = plan.tz.to_timestamp(start).map_err(|error| error.to_string())?;
         let moved = plan.changes.iter().filter_map(|it| plan.instant(it.start));
         plan.span.0 = moved.chain([zone_start]).min().unwrap_or(zone_start);
@@ -82,8 +86,8 @@ impl Plan {
         Ok(plan)
     }
 
-    /// DTSTART, and whether it must be excepted: readers count it as an occurrence, also where no rule has it.
-    fn start(&self, spec: &RecurrenceSpec, plain: &Recurrence) -> (DateTime, bool) {
+    /// DTSTART, and whether it needs an EXDATE: readers count it as an occurrence even if no rule has it.
+    fn written_start(&self, spec: &RecurrenceSpec, plain: &Recurrence) -> (DateTime, bool) {
         let start = plain.start();
         let rules = RecurrenceSpec {
             dates: Vec::new(),
@@ -99,24 +103,25 @@ impl Plan {
         let Ok(by_rules) = Recurrence::new(&rules) else { return (start, true) };
         let Some(first) = by_rules.all().next().filter(|first| !first.repeated) else { return (start, true) };
         let text = match self.form {
-            Form::Day => first.local_start.date().to_string(),
+            IcalTimeForm::Day => first.local_start.date().to_string(),
             _ => first.local_start.to_string(),
         };
-        // A start that moves must move no exception either.
+        // Moving the start must not move an exception either.
         let wanted = RecurrenceSpec { except_rules: spec.except_rules.clone(), ..rules };
         let moved = RecurrenceSpec { start: text, ..wanted.clone() };
         let is_same = match (Recurrence::new(&wanted), Recurrence::new(&moved)) {
             (Ok(wanted), Ok(moved)) => {
                 let last = |it: &Recurrence| it.before(Timestamp::MAX).map(|it| it.start);
                 moved.all().take(COMPARED).eq(wanted.all().take(COMPARED))
-                    && (!moved.rules().iter().all(Rule::is_bounded) || last(&moved) == last(&wanted))
+                    && (!moved.rules().iter().all(RecurrenceRule::is_bounded)
+                        || last(&moved) == last(&wanted))
             }
             _ => false,
         };
         if is_same { (first.local_start, false) } else { (start, true) }
     }
 
-    fn overrides(
+    fn add_overrides(
         &mut self,
         spec: &RecurrenceSpec,
         plain: &Recurrence,
@@ -128,16 +133,16 @@ impl Plan {
         for it in &spec.overrides {
             let id = &it.recurrence_id;
             let wrong = || format!("overrides: {id} can't be written");
-            let name = match read(id).ok_or_else(wrong)? {
-                When::Day(midnight) if !plain.is_all_day() => civil(plain.at_start_time(midnight)),
-                When::Day(local) | When::Local(local) => civil(local),
-                When::Instant(at) => civil(plain.zone.local_of(at)),
+            let name = match read_time(id).ok_or_else(wrong)? {
+                SpecTime::Day(midnight) if !plain.is_all_day() => civil(plain.at_start_time(midnight)),
+                SpecTime::Day(local) | SpecTime::Local(local) => civil(local),
+                SpecTime::Instant(at) => civil(plain.zone.local_of(at)),
             };
             let own = plain.find(&name.to_string());
-            let id = own.map_or_else(|| self.stamp(plain, name), |it| self.of(&it));
+            let id = own.map_or_else(|| self.written_time(plain, name), |it| self.named_time(&it));
             let (mut start, mut length) = (id, self.length);
             if it.cancelled && !it.this_and_future {
-                // The same, and more readers know it.
+                // EXDATE means the same, and more readers know it.
                 if !self.except.contains(&id) {
                     self.except.push(id);
                 }
@@ -146,29 +151,31 @@ impl Plan {
             if it.this_and_future {
                 self.remark("RANGE=THISANDFUTURE: Google and Outlook read it as that one occurrence alone");
                 if let Some(text) = &it.start {
-                    let (When::Day(local) | When::Local(local)) = read(text).ok_or_else(wrong)? else {
+                    let (SpecTime::Day(local) | SpecTime::Local(local)) =
+                        read_time(text).ok_or_else(wrong)?
+                    else {
                         return Err(wrong());
                     };
-                    start = self.stamp(plain, civil(local));
+                    start = self.written_time(plain, civil(local));
                 }
                 if it.duration.is_some() || it.nominal_days > 0 {
                     length = exact(it.duration, it.nominal_days, plain.is_all_day());
                 }
             } else {
                 let found = full.find(&name.to_string()).ok_or_else(wrong)?;
-                (start, length) = self.shown(plain, full, &found);
+                (start, length) = self.visible(plain, full, &found);
                 if let Some(rest) = &rest {
-                    let hidden = at_once(rest, &found, &mut steps);
+                    let hidden = occurrence_at(rest, &found, &mut steps);
                     if steps.left() == 0 {
                         return Err(RecurrenceError::OverridesTooCostly.to_string());
                     }
                     if let Some(hidden) = hidden {
-                        self.hidden(plain, rest, (start, length), &hidden).ok_or_else(wrong)?;
+                        self.cover_hidden(plain, rest, (start, length), &hidden).ok_or_else(wrong)?;
                     }
                 }
             }
             let (this_and_future, cancelled) = (it.this_and_future, it.cancelled);
-            self.changes.push(Change { id, this_and_future, cancelled, start, length });
+            self.changes.push(OverrideEvent { id, this_and_future, cancelled, start, length });
         }
         if self.changes.len() > MAX_DATES {
             return Err(format!("overrides: more than {MAX_DATES} would be needed"));
@@ -176,67 +183,68 @@ impl Plan {
         Ok(())
     }
 
-    /// When an occurrence begins, and how long what is seen there lasts: of several on one instant one is seen.
-    fn shown(
+    /// When an occurrence begins, and how long the visible one lasts: of several at the same instant only one is
+    /// visible.
+    fn visible(
         &self,
         plain: &Recurrence,
         full: &Recurrence,
         found: &Occurrence,
-    ) -> (Stamp, (i64, SignedDuration)) {
-        let seen = at_once(full, found, &mut Steps::new(MAX_SHARING_STEPS)).unwrap_or(*found);
+    ) -> (WrittenTime, (i64, SignedDuration)) {
+        let seen = occurrence_at(full, found, &mut Steps::new(MAX_SHARING_STEPS)).unwrap_or(*found);
         let zoned = |at: Timestamp| self.tz.to_datetime(at);
         if plain.is_all_day() {
             let (from, to) = (zoned(found.start).date(), zoned(seen.end).date());
             let days = from.until(to).map_or(1, |span| i64::from(span.get_days()));
-            return (Stamp::Day(from), (days, SignedDuration::ZERO));
+            return (WrittenTime::Day(from), (days, SignedDuration::ZERO));
         }
         let local = zoned(found.start);
         let is_first = self.tz.to_timestamp(local).is_ok_and(|at| at == found.start);
-        let local = (self.form == Form::Local && is_first).then_some(Stamp::Local(local));
-        (local.unwrap_or(Stamp::Utc(found.start)), (0, seen.end.duration_since(found.start)))
+        let local = (self.form == IcalTimeForm::Local && is_first).then_some(WrittenTime::Local(local));
+        (local.unwrap_or(WrittenTime::Utc(found.start)), (0, seen.end.duration_since(found.start)))
     }
 
-    /// What `rest` has, and an override hides: readers that take the longest of those on one instant, as ours does, are
-    /// told that it is as long as what is seen there. None where it has no name.
-    fn hidden(
+    /// Handles an occurrence of `rest` that an override hides. Readers that show the longest of those at one
+    /// instant, as ours does, are told that it is as long as the visible one. `None` if it has no name.
+    fn cover_hidden(
         &mut self,
         plain: &Recurrence,
         rest: &Recurrence,
-        (start, length): (Stamp, (i64, SignedDuration)),
+        (start, length): (WrittenTime, (i64, SignedDuration)),
         hidden: &Occurrence,
     ) -> Option<()> {
-        if self.shown(plain, rest, hidden).1 <= length {
+        if self.visible(plain, rest, hidden).1 <= length {
             return Some(());
         }
         let name = plain.find(&hidden.id()).filter(|it| !it.repeated)?;
-        let (id, this_and_future, cancelled) = (self.of(&name), false, false);
+        let (id, this_and_future, cancelled) = (self.named_time(&name), false, false);
         if self.changes.iter().all(|it| it.this_and_future || it.id != id) {
-            self.changes.push(Change { id, this_and_future, cancelled, start, length });
+            self.changes.push(OverrideEvent { id, this_and_future, cancelled, start, length });
         }
         Some(())
     }
 }
 
-/// The occurrence that a recurrence has where `found` begins.
-fn at_once(recurrence: &Recurrence, found: &Occurrence, steps: &mut Steps) -> Option<Occurrence> {
+/// The occurrence of `recurrence` that begins when `found` does.
+fn occurrence_at(recurrence: &Recurrence, found: &Occurrence, steps: &mut Steps) -> Option<Occurrence> {
     let at = floor_second(found.start);
     let near = recurrence.occurrences_from(at).next_found_within(steps).filter(|it| it.moment.at == at);
     near.map(|near| recurrence.occurrence(&near))
 }
 
-/// Dates for all-day events. UTC for its zone, and for rules that count in real time and look at no clock: others count
-/// them on the clock of a TZID. Else local times.
-fn form(spec: &RecurrenceSpec, full: &Recurrence) -> Result<Form, String> {
+/// Dates for all-day events. UTC if that is the zone, or if all rules count in real time without BY-parts: with a
+/// TZID, other readers would count them on its clock. Otherwise local times.
+fn time_form(spec: &RecurrenceSpec, full: &Recurrence) -> Result<IcalTimeForm, String> {
     if full.is_all_day() {
-        return Ok(Form::Day);
+        return Ok(IcalTimeForm::Day);
     }
     let rules = spec.rule.iter().chain(&spec.more_rules).chain(&spec.except_rules);
-    let rules: Vec<Rule> =
+    let rules: Vec<RecurrenceRule> =
         rules.map(|it| it.parse()).collect::<Result<_, _>>().map_err(|error| format!("{error}"))?;
-    let is_plain = |rule: &Rule| rule.frequency().is_sub_daily() && rule.has_no_by_parts();
+    let is_plain = |rule: &RecurrenceRule| rule.frequency().is_sub_daily() && rule.has_no_by_parts();
     let is_real = !rules.is_empty() && rules.iter().all(is_plain);
     let is_utc = matches!(full.time_zone(), "UTC" | "Etc/UTC") || is_real;
-    Ok(if is_utc { Form::Utc } else { Form::Local })
+    Ok(if is_utc { IcalTimeForm::Utc } else { IcalTimeForm::Local })
 }
 
 fn length(spec: &RecurrenceSpec, full: &Recurrence) -> (i64, SignedDuration) {
@@ -254,7 +262,7 @@ fn exact(duration: Option<SignedDuration>, days: u16, all_day: bool) -> (i64, Si
     (days.into(), seconds)
 }
 
-fn ahead(stamp: Timestamp, start: DateTime, tz: &TimeZone) -> Timestamp {
+fn policy_end(stamp: Timestamp, start: DateTime, tz: &TimeZone) -> Timestamp {
     let from = tz.to_timestamp(start).map_or(stamp, |start| start.max(stamp));
     timestamp(from.as_second().saturating_add(YEARS * 366 * DAY))
 }

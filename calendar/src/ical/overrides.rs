@@ -1,32 +1,33 @@
-//! What is otherwise in a series: components with a RECURRENCE-ID (RFC 5545, section 3.8.4.4), and what METHOD:ADD adds.
+//! Reads what differs in a series: components with a RECURRENCE-ID (RFC 5545, section 3.8.4.4), and what METHOD:ADD
+//! adds.
 //!
-//! Of several that speak of one occurrence one holds ([`super::statement`]). Which they speak of is found by instants, not by
-//! text. Never: one left out without a word that another does not make void.
+//! If several components concern the same occurrence, one of them applies ([`super::statement`]). Occurrences are
+//! identified by instant, not by text. A component that is left out without being superseded gets a remark.
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::Remark;
-use super::lines::Line;
-use super::series::{Building, midnight_or, of_day};
+use super::lines::ContentLine;
+use super::series::{SeriesBuilder, midnight_or, occurrences_of_day};
 use super::statement::{Statement, newest};
 use super::value::when;
-use super::value::{Length, set_length};
-use super::when::{Clock, Named, refuse, text, unreadable, whole};
+use super::value::{DaysAndSeconds, set_length};
+use super::when::{ClockTime, EventClock, refuse, require_whole, spec_text, unreadable};
 use crate::recurrence::Recurrence;
 use crate::spec::{MAX_DATES, Override};
 
-/// What stands in a series, and says nothing of one occurrence.
+/// Properties that belong to a series and say nothing about one occurrence.
 const OF_SERIES: [&str; 4] = ["RRULE", "EXRULE", "RDATE", "EXDATE"];
 
-/// The component that holds for an occurrence, or for all from it on.
-struct Change<'a> {
+/// The component that applies to an occurrence, or to all from it on.
+struct OverrideComponent<'a> {
     statement: Statement<'a>,
-    name: Named,
+    name: ClockTime,
     this_and_future: bool,
 }
 
-/// THISANDFUTURE, or the one alone.
-pub(super) fn this_and_future(line: &Line) -> Result<bool, Remark> {
+/// Whether the RECURRENCE-ID has RANGE=THISANDFUTURE.
+pub(super) fn this_and_future(line: &ContentLine) -> Result<bool, Remark> {
     match line.parameter("RANGE").map(str::to_ascii_uppercase).as_deref() {
         None => Ok(false),
         Some("THISANDFUTURE") => Ok(true),
@@ -34,24 +35,24 @@ pub(super) fn this_and_future(line: &Line) -> Result<bool, Remark> {
     }
 }
 
-impl<'a> Building<'a> {
-    /// All that `all` say otherwise than `master`.
-    pub(super) fn changes(
+impl<'a> SeriesBuilder<'a> {
+    /// Applies all components in `all` that differ from `master`.
+    pub(super) fn apply_overrides(
         &mut self,
-        clock: &mut Clock<'_, '_>,
+        clock: &mut EventClock<'_, '_>,
         recurrence: &Recurrence,
         master: &Statement<'a>,
         all: &[Statement<'a>],
     ) -> Result<(), Remark> {
-        let changes = self.holding(clock, recurrence, all)?;
+        let changes = self.effective_overrides(clock, recurrence, all)?;
         let lasting = changes.iter().any(|it| it.this_and_future);
         for change in &changes {
             clock.zones.enter(change.statement.calendar);
-            self.change(clock, recurrence, master, change, lasting)?;
+            self.apply_override(clock, recurrence, master, change, lasting)?;
         }
         for added in all.iter().filter(|it| it.adds && it.event.first("RECURRENCE-ID").is_none()) {
             clock.zones.enter(added.calendar);
-            whole(added.event)?;
+            require_whole(added.event)?;
             if master.is_newer_than(added) {
                 self.superseded.push((added.event, master.event.line, true));
                 continue;
@@ -59,25 +60,29 @@ impl<'a> Building<'a> {
             let Some(line) = added.event.first("DTSTART") else {
                 return Err(Remark::new(added.event.line, "DTSTART: missing; an event needs a start"));
             };
-            let (start, length) = self.when(clock, added, Named::Day(jiff::civil::Date::ZERO))?;
-            clock.remark(line.number, format!("METHOD:ADD: {} is taken as one occurrence more", text(start)));
-            self.add(clock, recurrence, (start, length), line.number);
+            let (start, length) =
+                self.time_and_length(clock, added, ClockTime::Day(jiff::civil::Date::ZERO))?;
+            clock.remark(
+                line.number,
+                format!("METHOD:ADD: {} is taken as one occurrence more", spec_text(start)),
+            );
+            self.add_occurrence(clock, recurrence, (start, length), line.number);
         }
         Ok(())
     }
 
-    /// Which component holds for each occurrence that is spoken of.
-    fn holding(
+    /// Selects the component that applies to each occurrence.
+    fn effective_overrides(
         &mut self,
-        clock: &mut Clock<'_, '_>,
+        clock: &mut EventClock<'_, '_>,
         recurrence: &Recurrence,
         all: &[Statement<'a>],
-    ) -> Result<Vec<Change<'a>>, Remark> {
-        let mut names: HashMap<(usize, &str, Option<&str>), Named> = HashMap::new();
-        let mut spoken: BTreeMap<(String, bool), (Named, Vec<Statement<'a>>)> = BTreeMap::new();
+    ) -> Result<Vec<OverrideComponent<'a>>, Remark> {
+        let mut names: HashMap<(usize, &str, Option<&str>), ClockTime> = HashMap::new();
+        let mut spoken: BTreeMap<(String, bool), (ClockTime, Vec<Statement<'a>>)> = BTreeMap::new();
         for it in all {
             let Some(line) = it.event.first("RECURRENCE-ID") else { continue };
-            whole(it.event)?;
+            require_whole(it.event)?;
             clock.zones.enter(it.calendar);
             let future = this_and_future(line)?;
             let written = (it.calendar, line.value.trim(), line.parameter("TZID"));
@@ -86,10 +91,10 @@ impl<'a> Building<'a> {
                 None if names.len() == MAX_DATES => {
                     return refuse(line, format!("at most {MAX_DATES} occurrences may be otherwise"));
                 }
-                None => self.name(clock, recurrence, line)?,
+                None => self.named_occurrence(clock, recurrence, line)?,
             };
             names.insert(written, name);
-            spoken.entry((text(name), future)).or_insert_with(|| (name, Vec::new())).1.push(*it);
+            spoken.entry((spec_text(name), future)).or_insert_with(|| (name, Vec::new())).1.push(*it);
         }
         let mut changes = Vec::new();
         for ((_, this_and_future), (name, statements)) in spoken {
@@ -97,36 +102,43 @@ impl<'a> Building<'a> {
             for other in statements.iter().filter(|it| !std::ptr::eq(it.event, holds.event)) {
                 let is_newer = holds.is_newer_than(other);
                 if !is_newer && !self.is_same(clock, name, holds, other)? {
-                    undecided(clock, holds, other)?;
+                    refuse_undecided(clock, holds, other)?;
                 }
                 self.superseded.push((other.event, holds.event.line, is_newer));
             }
-            changes.push(Change { statement: *holds, name, this_and_future });
+            changes.push(OverrideComponent { statement: *holds, name, this_and_future });
         }
         Ok(changes)
     }
 
-    /// The name of the occurrence that a RECURRENCE-ID speaks of.
-    fn name(&self, clock: &mut Clock<'_, '_>, recurrence: &Recurrence, line: &Line) -> Result<Named, Remark> {
-        let named = clock.read(line, &line.value)?;
-        let Some(name) = clock.name(recurrence, named) else {
+    /// The name of the occurrence that a RECURRENCE-ID means.
+    fn named_occurrence(
+        &self,
+        clock: &mut EventClock<'_, '_>,
+        recurrence: &Recurrence,
+        line: &ContentLine,
+    ) -> Result<ClockTime, Remark> {
+        let named = clock.read_value(line, &line.value)?;
+        let Some(name) = clock.occurrence_name(recurrence, named) else {
             return refuse(line, "the second of a local time that its zone has twice, which can't be said");
         };
         match name {
-            Named::Day(day) if !self.is_all_day() => match of_day(clock, recurrence, day).as_slice() {
-                [] => Ok(Named::Local(day.to_datetime(recurrence.start().time()))),
-                [only] => Ok(Named::Local(*only)),
-                _ => refuse(line, "a date, where the series has several occurrences on that day"),
-            },
+            ClockTime::Day(day) if !self.is_all_day() => {
+                match occurrences_of_day(clock, recurrence, day).as_slice() {
+                    [] => Ok(ClockTime::Local(day.to_datetime(recurrence.start().time()))),
+                    [only] => Ok(ClockTime::Local(*only)),
+                    _ => refuse(line, "a date, where the series has several occurrences on that day"),
+                }
+            }
             name => Ok(name),
         }
     }
 
-    /// Whether two components that speak of one occurrence say the same of it.
+    /// Whether two components for the same occurrence say the same.
     fn is_same(
         &mut self,
-        clock: &mut Clock<'_, '_>,
-        name: Named,
+        clock: &mut EventClock<'_, '_>,
+        name: ClockTime,
         one: &Statement<'a>,
         other: &Statement<'a>,
     ) -> Result<bool, Remark> {
@@ -136,47 +148,47 @@ impl<'a> Building<'a> {
         if one.calendar == other.calendar && one.says_the_same(other) {
             return Ok(true);
         }
-        // What is odd about one that does not hold is of no matter.
+        // Problems of a component that does not apply don't matter.
         let remarks = clock.remarks.len();
         let mut said = Vec::new();
         for it in [one, other] {
             clock.zones.enter(it.calendar);
-            said.push(self.when(clock, it, name)?);
+            said.push(self.time_and_length(clock, it, name)?);
         }
         clock.remarks.truncate(remarks);
         Ok(said[0] == said[1])
     }
 
-    /// When a component says that the occurrence `name` happens, and how long it lasts.
-    fn when(
+    /// When the occurrence `name` happens according to a component, and how long it lasts.
+    fn time_and_length(
         &self,
-        clock: &mut Clock<'_, '_>,
+        clock: &mut EventClock<'_, '_>,
         it: &Statement<'a>,
-        name: Named,
-    ) -> Result<(Named, Length), Remark> {
+        name: ClockTime,
+    ) -> Result<(ClockTime, DaysAndSeconds), Remark> {
         let says_length = ["DTEND", "DURATION"].iter().any(|name| it.event.first(name).is_some());
         let Some(line) = it.event.first("DTSTART") else {
             let length = if says_length { clock.length(it.event, name)? } else { self.length };
             return Ok((name, length));
         };
         let Some(value) = when(&line.value) else { return refuse(line, unreadable(&line.value)) };
-        let start = clock.own(line, value)?;
+        let start = clock.own_time(line, value)?;
         Ok((start, clock.length(it.event, start)?))
     }
 
-    /// One component with a RECURRENCE-ID.
-    fn change(
+    /// Applies one component with a RECURRENCE-ID.
+    fn apply_override(
         &mut self,
-        clock: &mut Clock<'_, '_>,
+        clock: &mut EventClock<'_, '_>,
         recurrence: &Recurrence,
         master: &Statement<'a>,
-        change: &Change<'a>,
+        change: &OverrideComponent<'a>,
         lasting: bool,
     ) -> Result<(), Remark> {
-        let Change { statement, name, this_and_future } = *change;
+        let OverrideComponent { statement, name, this_and_future } = *change;
         let event = statement.event;
         let Some(line) = event.first("RECURRENCE-ID") else { return Ok(()) };
-        let id = text(name);
+        let id = spec_text(name);
         let is_there = recurrence.find(&midnight_or(name).to_string()).is_some();
         if statement.cancels {
             if !is_there {
@@ -185,11 +197,11 @@ impl<'a> Building<'a> {
             } else if this_and_future || !self.excepts(&id) {
                 let it =
                     Override { recurrence_id: id, this_and_future, cancelled: true, ..Override::default() };
-                self.replace(it);
+                self.set_override(it);
             }
             return Ok(());
         }
-        of_series(clock, master, &statement, this_and_future)?;
+        check_series_properties(clock, master, &statement, this_and_future)?;
         let newer = master.is_newer_than(&statement);
         if newer && self.excepts(&id) {
             let text =
@@ -198,35 +210,35 @@ impl<'a> Building<'a> {
             return Ok(());
         }
         if !is_there {
-            return self.one_more(clock, recurrence, change, newer);
+            return self.override_unknown(clock, recurrence, change, newer);
         }
-        let (start, length) = self.when(clock, &statement, name)?;
-        // What is otherwise is more than what is left out.
-        self.restore(clock, recurrence, name);
+        let (start, length) = self.time_and_length(clock, &statement, name)?;
+        // An override counts more than an exception.
+        self.remove_exception(clock, recurrence, name);
         let (moved, other) = (start != name, length != self.length);
         if !(moved || other || lasting) {
             return Ok(());
         }
         self.lines.insert(id.clone(), line.number);
         let mut it = Override { recurrence_id: id, this_and_future, ..Override::default() };
-        it.start = (moved || lasting).then(|| text(start));
+        it.start = (moved || lasting).then(|| spec_text(start));
         if other || lasting {
             set_length(&mut it.duration, &mut it.nominal_days, length, self.is_all_day());
         }
-        self.replace(it);
+        self.set_override(it);
         Ok(())
     }
 
-    /// A change of what the series does not have.
-    fn one_more(
+    /// Applies an override of an occurrence that the series does not have.
+    fn override_unknown(
         &mut self,
-        clock: &mut Clock<'_, '_>,
+        clock: &mut EventClock<'_, '_>,
         recurrence: &Recurrence,
-        change: &Change<'a>,
+        change: &OverrideComponent<'a>,
         series_is_newer: bool,
     ) -> Result<(), Remark> {
         let Some(line) = change.statement.event.first("RECURRENCE-ID") else { return Ok(()) };
-        let id = text(change.name);
+        let id = spec_text(change.name);
         if series_is_newer {
             let text = format!("RECURRENCE-ID: the series is newer, and has no occurrence at {id}; left");
             clock.remark(line.number, text);
@@ -238,12 +250,12 @@ impl<'a> Building<'a> {
         }
         clock
             .remark(line.number, format!("RECURRENCE-ID: there is no occurrence at {id}; taken as one more"));
-        let (start, length) = self.when(clock, &change.statement, change.name)?;
-        self.add(clock, recurrence, (start, length), line.number);
+        let (start, length) = self.time_and_length(clock, &change.statement, change.name)?;
+        self.add_occurrence(clock, recurrence, (start, length), line.number);
         Ok(())
     }
 
-    fn replace(&mut self, it: Override) {
+    fn set_override(&mut self, it: Override) {
         let is_other = |other: &Override| {
             other.recurrence_id != it.recurrence_id || other.this_and_future != it.this_and_future
         };
@@ -251,21 +263,26 @@ impl<'a> Building<'a> {
         self.spec.overrides.push(it);
     }
 
-    /// Takes an occurrence out of the exceptions. Others of its day stay there, each by its name.
-    fn restore(&mut self, clock: &Clock<'_, '_>, recurrence: &Recurrence, name: Named) {
-        let (id, day) = (text(name), midnight_or(name).date());
+    /// Removes an occurrence from the exceptions. The other occurrences of its day stay excepted, each by its name.
+    fn remove_exception(&mut self, clock: &EventClock<'_, '_>, recurrence: &Recurrence, name: ClockTime) {
+        let (id, day) = (spec_text(name), midnight_or(name).date());
         let count = self.spec.except_dates.len();
         self.spec.except_dates.retain(|date| *date != day.to_string());
         if self.spec.except_dates.len() < count && !self.is_all_day() {
-            let whole = of_day(clock, recurrence, day).into_iter().map(|local| local.to_string());
+            let whole = occurrences_of_day(clock, recurrence, day).into_iter().map(|local| local.to_string());
             self.spec.except_dates.extend(whole);
         }
         self.spec.except_dates.retain(|date| *date != id);
     }
 }
 
-/// Two that say different things of one occurrence, and neither is newer: one that does not cancel holds, or none.
-fn undecided(clock: &mut Clock<'_, '_>, holds: &Statement<'_>, other: &Statement<'_>) -> Result<(), Remark> {
+/// Two components contradict each other, and neither is newer. If one of them cancels, the other applies; otherwise
+/// none does.
+fn refuse_undecided(
+    clock: &mut EventClock<'_, '_>,
+    holds: &Statement<'_>,
+    other: &Statement<'_>,
+) -> Result<(), Remark> {
     let (line, ours) = (other.event.line, holds.event.line);
     if !other.cancels {
         let why = format!(
@@ -279,9 +296,9 @@ fn undecided(clock: &mut Clock<'_, '_>, holds: &Statement<'_>, other: &Statement
     Ok(())
 }
 
-/// What belongs to a series, and stands in a component for one occurrence or for all from it on.
-fn of_series(
-    clock: &mut Clock<'_, '_>,
+/// Handles properties of the series in a component for one occurrence, or for all from it on.
+fn check_series_properties(
+    clock: &mut EventClock<'_, '_>,
     master: &Statement<'_>,
     statement: &Statement<'_>,
     this_and_future: bool,

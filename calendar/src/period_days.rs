@@ -1,28 +1,29 @@
-//! The days of one period of a rule of DAILY and longer: RFC 5545's table of what expands and what limits.
+//! The days of one period of a rule of DAILY or longer, by RFC 5545's table of which BY-parts expand and which
+//! limit.
 //!
-//! Months are bit masks, so parts that limit are a few `&`. Knows no times, no BYSETPOS and no zone.
+//! Months are bit masks, so a limiting part is one `&`. Times of day, BYSETPOS and zones are handled elsewhere.
 
 use crate::days::{
     self, YearMask, add_weeks, add_year_day, add_year_weekdays, date_of, day_number, month_length,
     month_mask, month_offset, weekday, weekday_mask,
 };
-use crate::rule::Rule;
+use crate::rule::RecurrenceRule;
 
-/// A rule, and what it takes from its start.
+/// A rule, and what its start supplies.
 #[derive(Debug, Clone)]
-pub(crate) struct Expansion {
-    pub(crate) rule: Rule,
+pub(crate) struct PeriodDays {
+    pub(crate) rule: RecurrenceRule,
     pub(crate) start_day: i32,
     /// Year, month and day of the start.
     pub(crate) start_date: (i32, i32, i32),
 }
 
-impl Expansion {
-    pub(crate) fn new(rule: &Rule, start_day: i32) -> Self {
+impl PeriodDays {
+    pub(crate) fn new(rule: &RecurrenceRule, start_day: i32) -> Self {
         Self { rule: rule.clone(), start_day, start_date: date_of(start_day) }
     }
 
-    /// The day on which the week of `day` begins.
+    /// The first day of the week that contains `day`.
     pub(crate) fn week_of(&self, day: i32) -> i32 {
         day - (weekday(day) - self.rule.week_start).rem_euclid(7)
     }
@@ -78,7 +79,7 @@ impl Expansion {
         } else if bare {
             keep(&mut |part| *part = [1 << (start_day - 1); 12]);
         } else if rule.year_days.is_empty() && rule.month_days.is_empty() {
-            // BYWEEKNO alone: the weekday comes from the start.
+            // BYWEEKNO alone: the start supplies the weekday.
             keep(&mut |part| add_year_weekdays(part, year, weekday(self.start_day), 0));
         }
         for month in 1..=12 {
@@ -86,7 +87,7 @@ impl Expansion {
         }
     }
 
-    /// MONTHLY: BYMONTH limits, BYMONTHDAY expands, BYDAY limits beside it and expands otherwise.
+    /// MONTHLY: BYMONTH limits and BYMONTHDAY expands. BYDAY limits if BYMONTHDAY is present, otherwise it expands.
     pub(crate) fn month(&self, year: i32, month: i32, out: &mut Vec<i32>) {
         let rule = &self.rule;
         if rule.months != 0 && rule.months >> month & 1 == 0 {
@@ -130,13 +131,13 @@ fn push_month(first: i32, mut mask: u32, out: &mut Vec<i32>) {
     }
 }
 
-impl Rule {
+impl RecurrenceRule {
     fn month_day_mask(&self, length: i32) -> u32 {
         let days = self.month_days.iter().map(|&day| if day > 0 { day } else { length + 1 + day });
         days.filter(|day| (1..=length).contains(day)).fold(0, |mask, day| mask | 1 << (day - 1))
     }
 
-    /// Whether the BY-parts that limit a day let it pass, for DAILY and shorter (RFC 5545's table).
+    /// Whether the limiting BY-parts allow this day, for rules of DAILY and shorter (RFC 5545's table).
     pub(crate) fn allows_day(&self, day: i32) -> bool {
         let (year, month, day_of_month) = date_of(day);
         let of_year = || {

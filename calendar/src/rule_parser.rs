@@ -1,11 +1,11 @@
-//! Reads the text of a rule. Says where it is wrong and what is allowed there.
+//! Parses the text of a recurrence rule. Errors say where the text is wrong and what is allowed there.
 //!
-//! Never guesses: a part that the RFC forbids beside another is refused, not ignored.
+//! It never guesses: a part that the RFC forbids beside another is refused, not ignored.
 
 use std::str::FromStr;
 
 use crate::days::{DAY, LAST_YEAR, day_number, month_length};
-use crate::rule::{End, Frequency, MAX_COUNT, MAX_INTERVAL, OrdinalDay, Rule, Until, WEEKDAYS};
+use crate::rule::{End, Frequency, MAX_COUNT, MAX_INTERVAL, OrdinalDay, RecurrenceRule, Until, WEEKDAYS};
 
 const MAX_TEXT: usize = 2000;
 const MAX_LIST: usize = 400;
@@ -32,22 +32,22 @@ const BYDAY: &str =
 /// Why the text of a rule is refused, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("rrule at byte {at}, {part}: {problem}")]
-pub struct RuleError {
-    /// Offset in bytes, from 0, of what is wrong.
+pub struct RruleError {
+    /// Where the error is: offset in bytes, from 0.
     pub at: usize,
-    /// Name of the part that is wrong, such as `BYDAY`.
+    /// The name of the wrong part, such as `BYDAY`.
     pub part: String,
     /// What is wrong and what is allowed.
-    pub problem: RuleProblem,
+    pub problem: RruleProblem,
 }
 
 /// What is wrong with a part of a rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RuleProblem {
+pub enum RruleProblem {
     /// The text is longer than 2,000 bytes.
     #[error("the text is longer than {MAX_TEXT} bytes")]
     TooLong,
-    /// There is no such part, or it isn't `NAME=value`.
+    /// There is no such part, or the text isn't `NAME=value`.
     #[error(
         "not a part of a rule; allowed are {}, each as NAME=value, separated by \";\", without \"RRULE:\"",
         PARTS.join(", ")
@@ -56,48 +56,48 @@ pub enum RuleProblem {
     /// The part is given twice.
     #[error("given twice; each part may be given once")]
     Twice,
-    /// A part that must be there is not.
+    /// A required part is absent.
     #[error("missing; every rule needs FREQ, such as FREQ=WEEKLY")]
     Missing,
-    /// A value is not one of those allowed.
+    /// The value is not allowed.
     #[error("\"{found}\" is not allowed; allowed is {allowed}")]
     Value {
         /// The value as written, cut to 40 characters.
         found: String,
-        /// What is allowed in its place.
+        /// What is allowed instead.
         allowed: String,
     },
     /// More than 400 values in a list.
     #[error("more than {MAX_LIST} values in the list")]
     TooMany,
-    /// Parts that may not stand together.
+    /// The parts may not be used together.
     #[error("{0}")]
     NotTogether(&'static str),
 }
 
-struct Part<'a> {
+struct RulePart<'a> {
     at: usize,
     name: &'a str,
     value_at: usize,
     value: &'a str,
 }
 
-impl Part<'_> {
-    fn error(&self, at: usize, problem: RuleProblem) -> RuleError {
-        RuleError { at, part: short(self.name), problem }
+impl RulePart<'_> {
+    fn error(&self, at: usize, problem: RruleProblem) -> RruleError {
+        RruleError { at, part: short(self.name), problem }
     }
 
-    fn refuse(&self, at: usize, found: &str, allowed: impl Into<String>) -> RuleError {
-        self.error(at, RuleProblem::Value { found: short(found), allowed: allowed.into() })
+    fn refuse(&self, at: usize, found: &str, allowed: impl Into<String>) -> RruleError {
+        self.error(at, RruleProblem::Value { found: short(found), allowed: allowed.into() })
     }
 
-    /// The values of a list with their places.
-    fn values(&self) -> Result<Vec<(usize, &str)>, RuleError> {
+    /// The values of a list, each with its offset.
+    fn values(&self) -> Result<Vec<(usize, &str)>, RruleError> {
         let mut at = self.value_at;
         let mut values = Vec::new();
         for value in self.value.split(',') {
             if values.len() == MAX_LIST {
-                return Err(self.error(at, RuleProblem::TooMany));
+                return Err(self.error(at, RruleProblem::TooMany));
             }
             values.push((at, value));
             at += value.len() + 1;
@@ -105,7 +105,7 @@ impl Part<'_> {
         Ok(values)
     }
 
-    fn numbers(&self, low: i32, high: i32, negative: bool) -> Result<Vec<i32>, RuleError> {
+    fn numbers(&self, low: i32, high: i32, negative: bool) -> Result<Vec<i32>, RruleError> {
         let mut numbers = Vec::new();
         for (at, text) in self.values()? {
             let number = integer(text)
@@ -121,11 +121,11 @@ impl Part<'_> {
         Ok(numbers)
     }
 
-    fn mask(&self, low: i32, high: i32) -> Result<u64, RuleError> {
+    fn mask(&self, low: i32, high: i32) -> Result<u64, RruleError> {
         Ok(self.numbers(low, high, false)?.into_iter().fold(0, |mask, n| mask | 1 << n))
     }
 
-    fn number(&self, high: u32) -> Result<u32, RuleError> {
+    fn number(&self, high: u32) -> Result<u32, RruleError> {
         let digits = self.value.len() <= 9 && self.value.bytes().all(|b| b.is_ascii_digit());
         let number = digits.then(|| self.value.parse::<u32>().ok()).flatten();
         number
@@ -133,11 +133,11 @@ impl Part<'_> {
             .ok_or_else(|| self.refuse(self.value_at, self.value, format!("a number from 1 to {high}")))
     }
 
-    fn weekday(&self) -> Result<i32, RuleError> {
+    fn weekday(&self) -> Result<i32, RruleError> {
         weekday(self.value).ok_or_else(|| self.refuse(self.value_at, self.value, WEEKDAYS.join(", ")))
     }
 
-    fn days(&self) -> Result<Vec<OrdinalDay>, RuleError> {
+    fn days(&self) -> Result<Vec<OrdinalDay>, RruleError> {
         let mut days = Vec::new();
         for (at, text) in self.values()? {
             let cut = text.len().saturating_sub(2);
@@ -158,7 +158,7 @@ impl Part<'_> {
         Ok(days)
     }
 
-    fn frequency(&self) -> Result<Frequency, RuleError> {
+    fn frequency(&self) -> Result<Frequency, RruleError> {
         let known = Frequency::NAMES.iter().find(|(name, _)| name.eq_ignore_ascii_case(self.value));
         known.map(|(_, frequency)| *frequency).ok_or_else(|| {
             let names: Vec<&str> = Frequency::NAMES.iter().map(|(name, _)| *name).collect();
@@ -166,33 +166,34 @@ impl Part<'_> {
         })
     }
 
-    fn until(&self) -> Result<Until, RuleError> {
+    fn until(&self) -> Result<Until, RruleError> {
         read_until(self.value).ok_or_else(|| self.refuse(self.value_at, self.value, UNTIL))
     }
 }
 
-impl FromStr for Rule {
-    type Err = RuleError;
+impl FromStr for RecurrenceRule {
+    type Err = RruleError;
 
-    fn from_str(text: &str) -> Result<Self, RuleError> {
-        Self::read(text).map_err(|all| {
-            let none = || RuleError { at: 0, part: "the rule".to_owned(), problem: RuleProblem::UnknownPart };
+    fn from_str(text: &str) -> Result<Self, RruleError> {
+        Self::parse(text).map_err(|all| {
+            let none =
+                || RruleError { at: 0, part: "the rule".to_owned(), problem: RruleProblem::UnknownPart };
             all.into_iter().next().unwrap_or_else(none)
         })
     }
 }
 
-impl Rule {
-    /// Reads the text of a rule, and says all that is wrong with it: of each part, the first.
-    pub fn read(text: &str) -> Result<Self, Vec<RuleError>> {
-        let whole = |at, part: &str, problem| RuleError { at, part: part.to_owned(), problem };
+impl RecurrenceRule {
+    /// Parses the text of a rule, and reports all errors: the first one of each part.
+    pub fn parse(text: &str) -> Result<Self, Vec<RruleError>> {
+        let whole = |at, part: &str, problem| RruleError { at, part: part.to_owned(), problem };
         if text.len() > MAX_TEXT {
-            return Err(vec![whole(MAX_TEXT, "the rule", RuleProblem::TooLong)]);
+            return Err(vec![whole(MAX_TEXT, "the rule", RruleProblem::TooLong)]);
         }
-        let (parts, mut faults) = split(text);
+        let (parts, mut faults) = split_parts(text);
         let frequency = match parts.iter().find(|part| part.name.eq_ignore_ascii_case("FREQ")) {
-            // One that is not a part may be what was to be FREQ.
-            None if faults.is_empty() => Err(whole(text.len(), "FREQ", RuleProblem::Missing)),
+            // A text that is no known part may have been meant as FREQ.
+            None if faults.is_empty() => Err(whole(text.len(), "FREQ", RruleProblem::Missing)),
             None => Ok(Frequency::Daily),
             Some(part) => part.frequency(),
         };
@@ -219,28 +220,28 @@ impl Rule {
         for part in &parts {
             let name = part.name.to_ascii_uppercase();
             if seen.contains(&name) {
-                faults.push(part.error(part.at, RuleProblem::Twice));
+                faults.push(part.error(part.at, RruleProblem::Twice));
                 continue;
             }
-            faults.extend(rule.take(&name, part).err());
+            faults.extend(rule.set_part(&name, part).err());
             seen.push(name);
         }
         if faults.is_empty() {
             for part in &parts {
-                let why = rule.forbids(&part.name.to_ascii_uppercase());
-                faults.extend(why.map(|why| part.error(part.at, RuleProblem::NotTogether(why))));
+                let why = rule.why_forbidden(&part.name.to_ascii_uppercase());
+                faults.extend(why.map(|why| part.error(part.at, RruleProblem::NotTogether(why))));
             }
         }
         if faults.is_empty() { Ok(rule) } else { Err(faults) }
     }
 
-    fn take(&mut self, name: &str, part: &Part<'_>) -> Result<(), RuleError> {
+    fn set_part(&mut self, name: &str, part: &RulePart<'_>) -> Result<(), RruleError> {
         match name {
             "FREQ" => {}
             "INTERVAL" => self.interval = part.number(MAX_INTERVAL)?,
             "COUNT" | "UNTIL" if self.end != End::Never => {
                 let why = "COUNT and UNTIL may not stand in the same rule; keep one";
-                return Err(part.error(part.at, RuleProblem::NotTogether(why)));
+                return Err(part.error(part.at, RruleProblem::NotTogether(why)));
             }
             "COUNT" => self.end = End::Count(part.number(MAX_COUNT)?),
             "UNTIL" => self.end = End::Until(part.until()?),
@@ -258,13 +259,13 @@ impl Rule {
             }
             "BYSETPOS" => self.positions = part.numbers(1, 366, true)?,
             "WKST" => self.week_start = part.weekday()?,
-            _ => return Err(part.error(part.at, RuleProblem::UnknownPart)),
+            _ => return Err(part.error(part.at, RruleProblem::UnknownPart)),
         }
         Ok(())
     }
 
-    /// Why the RFC forbids the part `name` in this rule.
-    fn forbids(&self, name: &str) -> Option<&'static str> {
+    /// Why the RFC forbids the part `name` in this rule. `None` if it is allowed.
+    fn why_forbidden(&self, name: &str) -> Option<&'static str> {
         use Frequency::{Daily, Monthly, Weekly, Yearly};
         let f = self.frequency;
         match name {
@@ -292,10 +293,10 @@ impl Rule {
     }
 }
 
-/// The parts that there are, and what is none.
-fn split(text: &str) -> (Vec<Part<'_>>, Vec<RuleError>) {
+/// Splits the text into its known parts, with an error for each text that is none.
+fn split_parts(text: &str) -> (Vec<RulePart<'_>>, Vec<RruleError>) {
     let (mut parts, mut faults) = (Vec::new(), Vec::new());
-    // An empty text says so by the part that it lacks.
+    // For an empty text the error is the missing part.
     if text.is_empty() {
         return (parts, faults);
     }
@@ -306,11 +307,11 @@ fn split(text: &str) -> (Vec<Part<'_>>, Vec<RuleError>) {
         let bare = if at == 0 { name.find(':').and_then(|colon| name.get(colon + 1..)) } else { None };
         let named = [Some(name), bare].into_iter().flatten().find(|name| is_known(name));
         if named != Some(name) || value.is_none() {
-            faults.push(RuleError { at, part: short(name), problem: RuleProblem::UnknownPart });
+            faults.push(RruleError { at, part: short(name), problem: RruleProblem::UnknownPart });
         }
         if let (Some(known), Some(value)) = (named, value) {
             let before = name.len() - known.len();
-            parts.push(Part { at: at + before, name: known, value_at: at + name.len() + 1, value });
+            parts.push(RulePart { at: at + before, name: known, value_at: at + name.len() + 1, value });
         }
         at += piece.len() + 1;
     }

@@ -1,16 +1,17 @@
-//! Writes content lines (RFC 5545, section 3.1): they end with CRLF and are folded at 75 octets, between characters.
+//! Writes content lines (RFC 5545, section 3.1): they end with CRLF, and are folded at 75 octets between
+//! characters.
 
-/// Octets of a line, without its end.
+/// Octets of a line without its end.
 const WIDTH: usize = 75;
 
-/// The text, a line at a time.
+/// Collects content lines in a text.
 #[derive(Debug, Default)]
-pub(super) struct Lines {
+pub(super) struct LineWriter {
     pub(super) text: String,
 }
 
-impl Lines {
-    /// A property whose value is no TEXT.
+impl LineWriter {
+    /// Writes a property whose value is not of type TEXT.
     pub(super) fn raw(&mut self, name: &str, value: &str) {
         let line = format!("{name}:{value}");
         let mut room = WIDTH;
@@ -25,20 +26,20 @@ impl Lines {
         self.text.push_str("\r\n");
     }
 
-    /// A property whose value is TEXT.
+    /// Writes a property whose value is TEXT.
     pub(super) fn text(&mut self, name: &str, value: &str) {
         self.raw(name, &escaped(value));
     }
 }
 
-/// A TEXT with what has a meaning escaped.
+/// Escapes a TEXT.
 pub(super) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
             '\\' | ';' | ',' => out.extend(['\\', character]),
             '\n' => out.push_str("\\n"),
-            // Not allowed in TEXT, and no title needs them.
+            // TEXT does not allow them, and no title needs them.
             control if control.is_control() && control != '\t' => {}
             _ => out.push(character),
         }
@@ -46,7 +47,7 @@ pub(super) fn escaped(text: &str) -> String {
     out
 }
 
-/// A parameter's value, with RFC 6868's carets.
+/// A quoted parameter value, with the carets of RFC 6868.
 pub(super) fn quoted(text: &str) -> String {
     let carets = text.replace('^', "^^").replace('"', "^'").replace('\n', "^n");
     format!("\"{}\"", carets.chars().filter(|it| !it.is_control()).collect::<String>())
@@ -58,7 +59,7 @@ mod tests {
 
     #[test]
     fn lines_are_folded_at_75_octets_between_characters() {
-        let mut lines = Lines::default();
+        let mut lines = LineWriter::default();
         lines.text("SUMMARY", &"ä€".repeat(40));
         assert!(lines.text.split("\r\n").all(|line| line.len() <= WIDTH), "{}", lines.text);
         let unfolded = lines.text.replace("\r\n ", "");

@@ -1,25 +1,25 @@
-//! Who and what takes part, what reminds of it, and what is not taken of an event.
+//! Reads the participants, resources and reminders of an event, and tells what is not taken.
 //!
-//! Never: a property dropped without a word. Only what keeps the books of calendars (DTSTAMP, CREATED, LAST-MODIFIED) is
-//! not spoken of, nor what says what is so anyway.
+//! Every property that is dropped is named in a remark, except for the bookkeeping of calendars (DTSTAMP, CREATED,
+//! LAST-MODIFIED) and for values that are the default anyway.
 
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
 use super::component::Component;
-use super::lines::{Line, texts};
-use super::value::{Span, When, when};
+use super::lines::{ContentLine, texts};
+use super::value::{IcalDuration, IcalTime, when};
 use super::when::PROPERTIES;
-use super::{Options, Person, Remark, reminders};
+use super::{Person, ReadOptions, Remark, reminders};
 use crate::reminders::ReminderTime;
 
-/// The furthest reminder: 30 days.
+/// The longest time before a reminded event, in minutes: 30 days.
 const MAX_MINUTES: i64 = 30 * 24 * 60;
-/// Reminders that are looked at, repetitions included.
+/// The most reminders of an event, repetitions included.
 const MAX_REMINDERS: usize = 64;
 
-/// Read elsewhere, or books of calendars.
+/// Properties that are read elsewhere, or are bookkeeping of calendars.
 const KNOWN: [&str; 17] = [
     "DESCRIPTION",
     "UID",
@@ -40,15 +40,19 @@ const KNOWN: [&str; 17] = [
     "X-LIC-ERROR",
 ];
 
-/// People and resources.
+/// The people and resources of an event.
 #[derive(Default)]
-pub(super) struct Who {
+pub(super) struct Participants {
     pub(super) people: Vec<Person>,
     pub(super) resources: Vec<String>,
 }
 
-pub(super) fn who(event: &Component, options: &Options, remarks: &mut Vec<Remark>) -> Who {
-    let mut who = Who::default();
+pub(super) fn read_participants(
+    event: &Component,
+    options: &ReadOptions,
+    remarks: &mut Vec<Remark>,
+) -> Participants {
+    let mut participants = Participants::default();
     let mut declined = BTreeSet::new();
     for line in event.all("ATTENDEE") {
         let (name, address) = person(line);
@@ -57,7 +61,7 @@ pub(super) fn who(event: &Component, options: &Options, remarks: &mut Vec<Remark
         if matches!(says("CUTYPE").as_str(), "ROOM" | "RESOURCE") {
             match says("PARTSTAT").as_str() {
                 "DECLINED" => leave("has declined: not taken"),
-                _ => who.add_resource(&name),
+                _ => participants.add_resource(&name),
             }
         } else if says("PARTSTAT") == "DECLINED" {
             declined.extend(address.clone());
@@ -68,7 +72,7 @@ pub(super) fn who(event: &Component, options: &Options, remarks: &mut Vec<Remark
             if says("ROLE") == "OPT-PARTICIPANT" {
                 leave("may stay away (OPT-PARTICIPANT), which can't be said: taken as everybody");
             }
-            who.add(name, address);
+            participants.add(name, address);
         }
     }
     if let Some(line) = event.first("ORGANIZER") {
@@ -77,22 +81,22 @@ pub(super) fn who(event: &Component, options: &Options, remarks: &mut Vec<Remark
         if is_calendar {
             remarks.push(Remark::new(line.number, format!("ORGANIZER: {name} is a calendar: not taken")));
         } else if !address.as_ref().is_some_and(|it| declined.contains(it)) {
-            who.add(name, address);
+            participants.add(name, address);
         }
     }
     for line in event.all("RESOURCES") {
         for name in texts(&line.value) {
-            who.add_resource(&name);
+            participants.add_resource(&name);
         }
     }
     if let Some(line) = event.first("LOCATION").filter(|_| options.location_is_resource) {
-        who.add_resource(&line.text());
+        participants.add_resource(&line.text());
     }
-    who
+    participants
 }
 
-impl Who {
-    /// Once each, by address or else by name.
+impl Participants {
+    /// Adds a person once: by address, or else by name.
     fn add(&mut self, name: String, address: Option<String>) {
         let is_there = self.people.iter().any(|it| match (&it.address, &address) {
             (Some(one), Some(other)) => one == other,
@@ -113,7 +117,7 @@ impl Who {
 }
 
 /// Name and address of a calendar user.
-fn person(line: &Line) -> (String, Option<String>) {
+fn person(line: &ContentLine) -> (String, Option<String>) {
     let value = line.value.trim();
     let scheme = value.get(..7).filter(|it| it.eq_ignore_ascii_case("mailto:"));
     let address = scheme.map_or(line.parameter("EMAIL"), |_| Some(value[7..].trim()));
@@ -124,7 +128,7 @@ fn person(line: &Line) -> (String, Option<String>) {
     (name, address)
 }
 
-/// What a Schedule takes for an address.
+/// Whether a Schedule accepts this as an address.
 fn is_address(text: &str) -> bool {
     let mut parts = text.split('@');
     let filled = |part: Option<&str>| part.is_some_and(|it| !it.is_empty());
@@ -134,9 +138,9 @@ fn is_address(text: &str) -> bool {
         && !text.contains(char::is_whitespace)
 }
 
-/// When somebody is reminded: the start, as local time or date and as instant, and `seconds`, the length, are the event's;
-/// `recurs` tells it from one alone.
-pub(super) fn reminders(
+/// When people are reminded of an event. It starts at `local`, which is the instant `start`, and lasts `seconds`;
+/// `recurs` tells whether it is a series.
+pub(super) fn read_reminders(
     event: &Component,
     (local, start): (&str, Option<Timestamp>),
     seconds: i64,
@@ -145,14 +149,14 @@ pub(super) fn reminders(
 ) -> Vec<ReminderTime> {
     let (mut found, mut at_times) = (BTreeSet::new(), BTreeSet::new());
     for alarm in event.children.iter().filter(|it| it.kind == "VALARM") {
-        // Apple writes one that never rings for "none".
+        // Apple writes an alarm that never rings for "none".
         if alarm.first("ACTION").is_some_and(|line| line.value.trim().eq_ignore_ascii_case("NONE")) {
             continue;
         }
         let line = alarm.first("TRIGGER").map_or(alarm.line, |line| line.number);
-        match before(alarm, start, seconds, recurs) {
+        match seconds_before(alarm, start, seconds, recurs) {
             Ok(all) => {
-                if let Some(at) = reminders::at(alarm, local, &all) {
+                if let Some(at) = reminders::written_reminder(alarm, local, &all) {
                     at_times.insert(at);
                     continue;
                 }
@@ -173,44 +177,45 @@ pub(super) fn reminders(
     before.chain(at_times.into_iter().rev().take(MAX_REMINDERS)).collect()
 }
 
-/// Seconds before the start, of an alarm and its repetitions.
-fn before(
+/// How many seconds before the start an alarm and its repetitions ring.
+fn seconds_before(
     alarm: &Component,
     start: Option<Timestamp>,
     seconds: i64,
     recurs: bool,
 ) -> Result<Vec<i64>, &'static str> {
     let line = alarm.first("TRIGGER").ok_or("missing")?;
-    let first = match (Span::read(&line.value), when(&line.value)) {
+    let first = match (IcalDuration::read(&line.value), when(&line.value)) {
         (Some(span), _) => {
             let is_end = line.parameter("RELATED").is_some_and(|it| it.eq_ignore_ascii_case("END"));
             -span.total() - if is_end { seconds } else { 0 }
         }
-        (_, Some(When::Utc(at))) if !recurs => {
+        (_, Some(IcalTime::Utc(at))) if !recurs => {
             start.map(|start| start.as_second() - at.as_second()).ok_or("the start is out of range")?
         }
-        (_, Some(When::Utc(_))) => return Err("one instant, where the event recurs"),
+        (_, Some(IcalTime::Utc(_))) => return Err("one instant, where the event recurs"),
         (_, Some(_)) => return Err("an instant is in UTC, with Z"),
         _ => return Err("neither a duration nor an instant"),
     };
     let number = |name: &str| alarm.first(name).and_then(|line| line.value.trim().parse::<i64>().ok());
-    let step = alarm.first("DURATION").and_then(|line| Span::read(&line.value)).map(Span::total);
+    let step =
+        alarm.first("DURATION").and_then(|line| IcalDuration::read(&line.value)).map(IcalDuration::total);
     let repeats = step.map_or(0, |_| number("REPEAT").unwrap_or(0).clamp(0, MAX_REMINDERS as i64));
     Ok((0..=repeats).map(|at| first - at * step.unwrap_or(0)).collect())
 }
 
-/// The names of what is not taken, with the line of the first.
-pub(super) fn left(event: &Component) -> Option<Remark> {
-    let is_known = |line: &Line| {
+/// The names of properties that are not taken, with the line of the first one.
+pub(super) fn not_taken(event: &Component) -> Option<Remark> {
+    let is_known = |line: &ContentLine| {
         let value = line.value.trim();
         KNOWN.contains(&line.name.as_str())
-            || super::about::LINKS.contains(&line.name.as_str())
+            || super::details::LINKS.contains(&line.name.as_str())
             || PROPERTIES.contains(&line.name.as_str())
             || value.is_empty()
             || (line.name == "CLASS" && value.eq_ignore_ascii_case("PUBLIC"))
             || (line.name == "PRIORITY" && value == "0")
     };
-    let left: Vec<&Line> = event.properties.iter().filter(|line| !is_known(line)).collect();
+    let left: Vec<&ContentLine> = event.properties.iter().filter(|line| !is_known(line)).collect();
     let names: BTreeSet<&str> = left.iter().map(|line| line.name.as_str()).collect();
     let first = left.first()?;
     Some(Remark::new(
@@ -219,8 +224,8 @@ pub(super) fn left(event: &Component) -> Option<Remark> {
     ))
 }
 
-/// What an override says otherwise, beside when: not taken.
-pub(super) fn differs(event: &Component, change: &Component) -> Option<Remark> {
+/// In what else than its time an override differs from its series. That is not taken.
+pub(super) fn override_differences(event: &Component, change: &Component) -> Option<Remark> {
     let mut names: BTreeSet<&str> =
         event.properties.iter().chain(&change.properties).map(|it| it.name.as_str()).collect();
     names.retain(|name| {

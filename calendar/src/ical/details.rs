@@ -1,14 +1,14 @@
-//! What an event says of itself for people: DESCRIPTION, LOCATION, URL, CONFERENCE (RFC 5545; RFC 7986), and the properties by
-//! which Google and Microsoft name a meeting's link.
+//! What an event says about itself for people: DESCRIPTION, LOCATION, URL, CONFERENCE (RFC 5545, RFC 7986), and the
+//! properties in which Google and Microsoft put a meeting's link.
 //!
-//! One link is the event's; further ones stand behind its description. Never: a link dropped.
+//! The best link becomes the event's URL; the others are appended to its description. No link is dropped.
 
 use super::Series;
 use super::component::Component;
-use super::folded::Lines;
-use super::lines::Line;
+use super::line_writer::LineWriter;
+use super::lines::ContentLine;
 
-/// Properties whose value is a link, the best first: what one takes part by goes before what one reads.
+/// Properties whose value is a link, the best first: links for taking part come before links for reading.
 pub(super) const LINKS: [&str; 5] = [
     "CONFERENCE",
     "X-GOOGLE-CONFERENCE",
@@ -17,29 +17,31 @@ pub(super) const LINKS: [&str; 5] = [
     "URL",
 ];
 
-/// What was found.
+/// Texts and link of an event.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct About {
+pub(super) struct EventDetails {
     pub(super) description: Option<String>,
     pub(super) location: Option<String>,
     pub(super) url: Option<String>,
 }
 
-pub(super) fn read(event: &Component) -> About {
-    let text = |name: &str| event.first(name).map(|line| clean(&line.text())).filter(|text| !text.is_empty());
-    let mut links: Vec<(&Line, &str)> = Vec::new();
+pub(super) fn read_details(event: &Component) -> EventDetails {
+    let text =
+        |name: &str| event.first(name).map(|line| clean_text(&line.text())).filter(|text| !text.is_empty());
+    let mut links: Vec<(&ContentLine, &str)> = Vec::new();
     for line in LINKS.iter().flat_map(|name| event.all(name)) {
         let value = line.value.trim();
         if !value.is_empty() && !links.iter().any(|(_, known)| *known == value) {
             links.push((line, value));
         }
     }
-    // Of several a page goes before a telephone number.
-    links.sort_by_key(|(_, value)| !is_page(value));
+    // A web page comes before a telephone number.
+    links.sort_by_key(|(_, value)| !is_web_page(value));
     let mut location = text("LOCATION").map(|place| place.split_whitespace().collect::<Vec<_>>().join(" "));
     let mut links = links.into_iter();
     let mut url = links.next().map(|(_, value)| value.to_owned());
-    if let Some(place) = location.take_if(|place| url.is_none() && is_page(place) && !place.contains(' ')) {
+    if let Some(place) = location.take_if(|place| url.is_none() && is_web_page(place) && !place.contains(' '))
+    {
         url = Some(place);
     }
     let mut description = text("DESCRIPTION");
@@ -52,16 +54,16 @@ pub(super) fn read(event: &Component) -> About {
         let gap = if said.is_empty() { "" } else { "\n" };
         said.extend([gap, name, ": ", value]);
     }
-    About { description, location, url }
+    EventDetails { description, location, url }
 }
 
-fn is_page(link: &str) -> bool {
+fn is_web_page(link: &str) -> bool {
     let begins = |with: &str| link.get(..with.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(with));
     begins("https://") || begins("http://")
 }
 
-/// Lines that end as ours do, without control characters or blanks around.
-fn clean(text: &str) -> String {
+/// Normalizes line ends, removes control characters, and trims.
+fn clean_text(text: &str) -> String {
     let text = text.replace("\r\n", "\n").replace('\r', "\n");
     text.chars()
         .filter(|it| matches!(it, '\n' | '\t') || !it.is_control())
@@ -70,13 +72,13 @@ fn clean(text: &str) -> String {
         .to_owned()
 }
 
-pub(super) fn write(lines: &mut Lines, series: &Series) {
+pub(super) fn write_details(lines: &mut LineWriter, series: &Series) {
     for (name, text) in [("DESCRIPTION", &series.description), ("LOCATION", &series.location)] {
         if let Some(text) = text {
             lines.text(name, text);
         }
     }
-    // A URI is no TEXT: it is written as it is.
+    // The value is a URI, not TEXT: it is not escaped.
     if let Some(url) = series.url.as_ref().filter(|url| !url.contains(char::is_control)) {
         lines.raw("URL", url);
     }

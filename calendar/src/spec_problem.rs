@@ -1,14 +1,14 @@
-//! All that is wrong with a spec, and in which of its rules. Never more than a bounded number.
+//! Collects what is wrong with a spec, and in which rule; at most 50 problems.
 
 use crate::spec::RecurrenceError;
 
-/// The most that are kept.
+/// The most problems that are kept.
 const MAX_FAULTS: usize = 50;
 
 /// Something that is wrong with a [`crate::RecurrenceSpec`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Misfit {
-    /// Which rule it is about, if it is about one.
+pub struct SpecProblem {
+    /// The rule concerned, if it is a rule.
     pub rule: Option<WhichRule>,
     /// What is wrong.
     pub error: RecurrenceError,
@@ -17,17 +17,17 @@ pub struct Misfit {
 /// A rule of a spec.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhichRule {
-    /// `rule` is the 0th, then come `more_rules`.
+    /// A rule by index: 0 is `rule`, then come `more_rules`.
     Rule(usize),
-    /// Of `except_rules`.
+    /// One of `except_rules`, by index.
     Except(usize),
 }
 
-/// Gathers them.
+/// Collects problems.
 #[derive(Debug, Default)]
-pub(crate) struct Faults(Vec<Misfit>);
+pub(crate) struct SpecProblems(Vec<SpecProblem>);
 
-impl Faults {
+impl SpecProblems {
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -37,24 +37,28 @@ impl Faults {
     }
 
     pub(crate) fn add(&mut self, error: RecurrenceError) {
-        self.push(Misfit { rule: None, error });
+        self.push(SpecProblem { rule: None, error });
     }
 
-    /// What was checked; none when it is wrong.
+    /// The checked value; `None` if it is wrong.
     pub(crate) fn take<T>(&mut self, checked: Result<T, RecurrenceError>) -> Option<T> {
         checked.map_err(|error| self.add(error)).ok()
     }
 
-    /// The same, of a rule.
-    pub(crate) fn take_of<T>(&mut self, rule: WhichRule, checked: Result<T, RecurrenceError>) -> Option<T> {
-        checked.map_err(|error| self.push(Misfit { rule: Some(rule), error })).ok()
+    /// The same for a value of a rule.
+    pub(crate) fn take_for_rule<T>(
+        &mut self,
+        rule: WhichRule,
+        checked: Result<T, RecurrenceError>,
+    ) -> Option<T> {
+        checked.map_err(|error| self.push(SpecProblem { rule: Some(rule), error })).ok()
     }
 
-    pub(crate) fn end<T>(self, checked: T) -> Result<T, Vec<Misfit>> {
+    pub(crate) fn into_result<T>(self, checked: T) -> Result<T, Vec<SpecProblem>> {
         if self.0.is_empty() { Ok(checked) } else { Err(self.0) }
     }
 
-    fn push(&mut self, misfit: Misfit) {
+    fn push(&mut self, misfit: SpecProblem) {
         if self.0.len() < MAX_FAULTS {
             self.0.push(misfit);
         }
