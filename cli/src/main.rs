@@ -51,7 +51,7 @@ impl Flags {
 
 #[derive(Subcommand)]
 enum Command {
-    /// All that the operator would say about manifests, without a cluster. Exits with 1 if there are errors.
+    /// Checks manifests as the operator would, without a cluster. Exits with 1 if there are errors.
     Lint {
         /// Files or folders (all .yaml, .yml and .json below them), or - for standard input.
         #[arg(short, long = "filename", required = true, num_args = 1..)]
@@ -60,7 +60,7 @@ enum Command {
         #[arg(short, long, value_enum, default_value = "text")]
         output: Output,
     },
-    /// Whether each record matches a CEL expression: true, false, or false with the reason, a line each.
+    /// Prints for each record whether it matches a CEL expression: true, false, or false with the reason.
     Match {
         /// The expression, as in an AlertRule's match.
         #[arg(allow_hyphen_values = true)]
@@ -75,25 +75,25 @@ enum Command {
         #[arg(long, required_if_eq("format", "text"))]
         pattern: Option<String>,
     },
-    /// Rules without a cluster: the engine that runs behind it.
+    /// Runs rules without a cluster, with the same engine.
     #[command(subcommand)]
     Rule(Rule),
-    /// Schedules without a cluster: the calendar that runs behind it.
+    /// Works with Schedules without a cluster, with the same calendar.
     #[command(subcommand)]
     Schedule(Schedule),
-    /// Everything about one notification: what caused it, every delivery, every attempt. Exits with 1 unless all were
+    /// Shows everything about one notification: its cause, every delivery, every attempt. Exits with 1 unless all were
     /// delivered.
     Ask(ask::Ask),
-    /// The newest notifications, and what became of them: a line for each delivery.
+    /// Lists the newest notifications, with a line for each delivery.
     List(ask::List),
-    /// The newest records that could not be decoded and that no dead-letter topic took.
+    /// Lists the newest records that could not be decoded and that no dead-letter topic took.
     DeadLetters(ask::DeadLetters),
-    /// The completions of a shell, to standard output: `source <(belfry completions bash)`.
+    /// Prints the completions of a shell: `source <(belfry completions bash)`.
     Completions {
-        /// Whose.
+        /// The shell.
         shell: clap_complete::Shell,
     },
-    /// The manual page, to standard output, or one for each command into a folder.
+    /// Prints the manual page, or writes one for each command into a folder.
     Man {
         /// The folder, such as ~/.local/share/man/man1.
         #[arg(long, value_name = "FOLDER")]
@@ -104,34 +104,34 @@ enum Command {
 /// How results are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Output {
-    /// A line for each, for people.
+    /// Lines for people.
     Text,
-    /// A JSON object in a line for each, for programs.
+    /// A JSON object per line, for programs.
     Json,
 }
 
 #[derive(Subcommand)]
 enum Rule {
-    /// Runs rules over records: which match, and what is told.
+    /// Runs rules over records; shows which match and which notifications they cause.
     Try(rule::trial::Flags),
-    /// Tests rules: given these records at these times, these alerts and no others. Exits with 1 if one fails.
+    /// Tests that given records cause exactly the expected notifications. Exits with 1 if a test fails.
     Test(rule::test::Flags),
-    /// Runs rules over the past of their topics. Sends nothing and leaves nothing behind.
+    /// Runs rules over old records of their topics. Sends nothing and leaves nothing behind.
     Backtest(rule::backtest::Flags),
 }
 
 #[derive(Subcommand)]
 enum Schedule {
-    /// Recurrence rules to instants: reads JSON objects from standard input, a line each, with `rrule`, `dtstart`, `tzid`,
+    /// Expands recurrence rules to instants: reads JSON objects from standard input, a line each, with `rrule`, `dtstart`, `tzid`,
     /// `exdate`, `rdate`, `from`, `to`, `limit` and `dst`, and writes a JSON list of instants for each, or an `error`.
     Expand,
-    /// Events of an iCalendar file to Schedules, with a report of each. Exits with 1 if one was refused.
+    /// Converts events of an iCalendar file to Schedules, with a report of each. Exits with 1 if one was refused.
     Import(schedule::import::Flags),
-    /// Schedules to one iCalendar file. Exits with 1 if one was refused.
+    /// Writes Schedules as one iCalendar file. Exits with 1 if one was refused.
     Export(schedule::export::Flags),
-    /// What Schedules will do: occurrences, reminders, cron lines, and what clock changes do to them.
+    /// Shows what Schedules will do: occurrences, reminders, cron lines, and effects of clock changes.
     Preview(schedule::preview::Flags),
-    /// Who and what Schedules keep busy, and when all are free.
+    /// Shows when people and resources are busy, and when all are free.
     Free(schedule::free::Flags),
 }
 

@@ -1,4 +1,4 @@
-//! The committed definitions are those of the types, and keep the promises of the API.
+//! The committed definitions are those that the types make, and they follow the API conventions.
 
 use serde_json::Value;
 

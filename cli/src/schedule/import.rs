@@ -123,7 +123,7 @@ fn import_events<'a>(
         let mut outcome = EventResult { event, object: None, remarks: Vec::new(), why: None };
         match &event.result {
             ImportResult::LeftOut(why) => {
-                outcome.why = Some((false, Remark { line: event.line, text: why.clone() }))
+                outcome.why = Some((false, Remark { line: event.line, text: why.clone() }));
             }
             ImportResult::Refused(why) => outcome.why = Some((true, why.clone())),
             ImportResult::Taken(series) => {
