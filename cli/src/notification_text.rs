@@ -121,7 +121,7 @@ fn first_columns(story: &NotificationStory) -> Vec<Painted> {
         Cause::Reminder { name, .. } => (Colour::None, format!("schedule/{name}")),
         Cause::Test { name, .. } => (Colour::Faint, format!("channel/{name}")),
     };
-    // To the second: what is exact is in the story.
+    // To the second; `belfry ask` shows the exact time.
     let decided = one.created.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     vec![decided.into(), Painted(one.cause.kind().to_owned(), colour), object.into()]
 }

@@ -1,8 +1,7 @@
-//! Values and decisions that both sides of the protocol share: plans, notifications, deliveries, outcomes, ids and
-//! the retry policy.
+//! Values and decisions that all processes share: plans, notifications, deliveries, outcomes, ids and the retry policy.
 //!
-//! Invariants: everything here is data or a pure function of its arguments. Every id is a UUID v5 of what it names.
-//! Never here: a clock, randomness, I/O of its own, Kubernetes or a database.
+//! Everything here is data or a pure function of its arguments. Every id is a UUID v5 of what it names. The crate uses no clock,
+//! no randomness, no I/O of its own, no Kubernetes and no database.
 #![warn(missing_docs)]
 
 mod alert_data;

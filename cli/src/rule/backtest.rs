@@ -38,7 +38,7 @@ pub(crate) struct Flags {
     /// Begins at this offset in every partition instead, or at the first that is kept.
     #[arg(long, conflicts_with = "since", value_parser = clap::value_parser!(i64).range(0..))]
     from_offset: Option<i64>,
-    /// The brokers, host:port each, where they are reached under other names than the rule's.
+    /// The brokers, host:port each, if they are reached under other names than the rule's.
     #[arg(long, value_delimiter = ',')]
     brokers: Vec<String>,
     /// Any of librdkafka's properties, such as security.protocol=SASL_SSL.

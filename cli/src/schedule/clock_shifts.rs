@@ -83,7 +83,7 @@ fn utc_shift(recurrence: &Recurrence, at: Timestamp) -> Option<ClockShift> {
     })
 }
 
-/// Seconds only where there are any.
+/// Formats a time of day as `10:00`; with seconds unless they are 0.
 fn short(time: Time) -> String {
     time.strftime(if time.second() == 0 { "%H:%M" } else { "%H:%M:%S" }).to_string()
 }

@@ -40,7 +40,7 @@ pub(crate) struct Flags {
     /// How the report is written, to standard error.
     #[arg(long, value_enum, default_value = "text")]
     report: Output,
-    /// The namespace of what is made; none is written when absent.
+    /// The namespace of the Schedules; none is written when absent.
     #[arg(short, long)]
     pub(crate) namespace: Option<String>,
 }

@@ -38,7 +38,7 @@ pub(crate) struct Flags {
     /// How many occurrences, and how many reminders.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     limit: u32,
-    /// How it is written.
+    /// The output format.
     #[arg(short, long, value_enum, default_value = "text")]
     output: Output,
 }
@@ -196,7 +196,7 @@ impl<'a> Preview<'a> {
     }
 }
 
-/// `Mon 2026-03-30 10:00:00 +02:00`, seconds only where there are any.
+/// Formats a time as `Mon 2026-03-30 10:00 +02:00`; with seconds unless they are 0.
 pub(super) fn shown(at: Timestamp, zone: &TimeZone) -> String {
     let zoned = at.to_zoned(zone.clone());
     let form = if zoned.second() == 0 { "%a %Y-%m-%d %H:%M %:z" } else { "%a %Y-%m-%d %H:%M:%S %:z" };
