@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use domain::{Digest, Kind, Plan};
+use domain::{Digest, ObjectKind, Plan};
 use protocol::Client;
 use protocol::messages::{ChannelRequest, LiveObjects, ObjectStatus, PutPlans};
 use tokio::sync::{Notify, watch};
@@ -125,7 +125,7 @@ impl Hub {
             plans.iter().filter(|plan| !state.holds(plan) && !state.refuses(plan)).cloned().collect()
         };
         // What waits for a channel is due when it appears, but for what was deleted before.
-        if differ.iter().any(|plan| plan.kind() == Kind::NotificationChannel) {
+        if differ.iter().any(|plan| plan.kind() == ObjectKind::NotificationChannel) {
             self.deletions.all_told().await;
         }
         for batch in differ.chunks(BATCH) {
