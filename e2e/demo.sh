@@ -159,21 +159,21 @@ things_go_wrong() {
   story pager
 }
 
-dead_letter() {
-  chapter "A receiver that fails for good: a dead letter"
-  wait_until 90 "three dead letters at channel ticket" at_least ticket Dead 3
+dead_deliveries() {
+  chapter "A receiver that fails for good: dead deliveries"
+  wait_until 90 "three dead deliveries at channel ticket" at_least ticket Dead 3
   wait_until 45 "channel ticket shows them" status_is ticket '.dead >= 3'
   show kubectl get nch -n platform
   show kubectl describe nch ticket -n platform
   story ticket
 
-  chapter "The receiver is mended: the dead letters are sent again"
+  chapter "The receiver is mended: the dead deliveries are sent again"
   behave /ticket '{"status": 200}'
   local mended
   mended=$(received_so_far)
   show kubectl annotate nch ticket -n platform --overwrite "belfry.dev/resend=all@$(date +%s)"
   wait_until 90 "a message at channel ticket" arrived /ticket "$mended"
-  wait_until 60 "channel ticket has no dead letters" none_dead ticket
+  wait_until 60 "channel ticket has no dead deliveries" none_dead ticket
   wait_until 60 "channel ticket has nothing left to deliver" none_pending ticket
   note "its receiver, the same ids as before:"
   seen /ticket "$mended"
@@ -224,6 +224,6 @@ show kubectl -n belfry-system get deployments,pods
 ship
 examples
 things_go_wrong
-dead_letter
+dead_deliveries
 reminder
 last_words

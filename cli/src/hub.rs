@@ -1,6 +1,6 @@
-//! How commands ask the hub: through the cluster of the kubeconfig, or where `--hub` says.
+//! How commands connect to the hub: through the cluster of the kubeconfig, or at the address that `--hub` gives.
 //!
-//! Never: a token on a command line of another process, or one for the API server.
+//! No token is put on the command line of another process, and the hub never gets a token for the API server.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use protocol::{Client, ClientConfig, Error, TokenSource};
 use crate::kubeconfig::{Cluster, Installation};
 use crate::terminal;
 
-/// How long a hub that is busy is asked again, in all.
+/// For how long, in all, requests to a busy hub are repeated.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// When it does not say when to come again.
-const AGAIN: Duration = Duration::from_secs(1);
+/// The wait before a request is repeated if the hub names none; the shortest wait too.
+const DEFAULT_WAIT: Duration = Duration::from_secs(1);
 
-/// Where to ask, and as whom.
+/// Which hub to ask, and with which token.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[group(skip)]
 #[command(next_help_heading = "Asking the hub")]
@@ -59,16 +59,16 @@ pub(crate) struct Flags {
     token: Option<String>,
 }
 
-/// A hub that can be asked about a namespace.
+/// A connection to a hub, and the namespace to ask about.
 pub(crate) struct Hub {
     pub(crate) client: Client,
     pub(crate) namespace: String,
 }
 
 impl Flags {
-    /// Finds the hub, and who one is there.
+    /// Finds the hub and a token for it.
     pub(crate) async fn connect(&self) -> anyhow::Result<Hub> {
-        // An error says that a provider is there already, which is as good.
+        // An error only means that a provider is installed already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let token = match (&self.token, &self.token_file) {
             (Some(token), _) => Some(TokenSource::Fixed(token.clone())),
@@ -86,7 +86,8 @@ impl Flags {
             let config = ClientConfig { url: url.clone(), ca, server_name, token: token.clone() };
             return Ok(Hub { client: Client::new(config)?, namespace });
         }
-        let cluster = Cluster::of(self.kubeconfig.as_deref(), self.context.as_deref(), at.clone()).await;
+        let cluster =
+            Cluster::from_kubeconfig(self.kubeconfig.as_deref(), self.context.as_deref(), at.clone()).await;
         let cluster = Arc::new(cluster.context(
             "the hub is asked through the cluster of your kubeconfig, which can't be used (or give --hub and --token)",
         )?);
@@ -114,8 +115,8 @@ impl Flags {
     }
 }
 
-/// Asks, and where the hub says that it is busy asks again when it says, for half a minute at most.
-pub(crate) async fn patiently<T>(ask: impl AsyncFn() -> Result<T, Error>) -> anyhow::Result<T> {
+/// Sends a request. If the hub is busy, repeats it at the time that the hub names, for at most half a minute in all.
+pub(crate) async fn retry_while_busy<T>(ask: impl AsyncFn() -> Result<T, Error>) -> anyhow::Result<T> {
     let mut left = PATIENCE;
     loop {
         let error = match ask().await {
@@ -124,13 +125,13 @@ pub(crate) async fn patiently<T>(ask: impl AsyncFn() -> Result<T, Error>) -> any
         };
         let wait = match &error {
             Error::Refused { status, retry_after, .. } if status.as_u16() == 429 => {
-                retry_after.unwrap_or(AGAIN)
+                retry_after.unwrap_or(DEFAULT_WAIT)
             }
             Error::Refused { status, retry_after: Some(after), .. } if status.as_u16() == 503 => *after,
             _ => return Err(error.into()),
         };
-        // What says "now" must not be asked without end.
-        let wait = wait.max(AGAIN);
+        // A hub that says "now" must not be asked in a tight loop.
+        let wait = wait.max(DEFAULT_WAIT);
         if wait > left {
             bail!("{error}; it says to come again in {} s", wait.as_secs());
         }

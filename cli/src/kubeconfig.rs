@@ -1,11 +1,11 @@
-//! The way to the hub that a kubeconfig opens, and who one is there.
+//! Reaches the hub through the cluster of a kubeconfig, and gets a token for it.
 //!
-//! The hub is reached through the API server's proxy of Services, and in what that passes on a TLS connection of our own to the
-//! hub begins: its authority is in a ConfigMap that the chart lets us read. Who we are says a token that the API server gives
-//! out after it has asked itself whether we may get AlertRules in the namespace (docs/adr/0026).
+//! The API server's proxy of Services forwards a connection to the hub. Inside it we open a TLS connection of our own to the hub;
+//! the certificate of its authority is in a ConfigMap that the chart lets us read. We identify ourselves with a token that the API
+//! server issues after it has checked that we may get AlertRules in the namespace (docs/adr/0026).
 //!
-//! Invariants: the hub's certificate is verified by the authority of the cluster, whoever ends what is around it; the token is
-//! for the hub alone, one namespace and ten minutes, and is written nowhere. Never: a change of the cluster.
+//! The hub's certificate is always verified, so whoever ends the outer connection can't read or change the inner one. The token is
+//! valid only for the hub, for one namespace and ten minutes, and is not stored. Nothing in the cluster changes.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -25,21 +25,21 @@ use tokio::net::TcpListener;
 
 use crate::terminal;
 
-/// The audience of all tokens for the hub.
+/// The common part of the audience of all tokens for the hub.
 const AUDIENCE: &str = "belfry-hub";
-/// How long a token lasts, seconds: the shortest that API servers give out.
-const LASTS: i64 = 600;
+/// The lifetime of a token, in seconds: the shortest that API servers issue.
+const TOKEN_SECONDS: i64 = 600;
 
 /// Where Belfry is installed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Installation {
     namespace: String,
-    /// What the names of the chart's objects begin with.
+    /// The prefix of the names of the chart's objects.
     name: String,
 }
 
 impl Installation {
-    /// `NAMESPACE/NAME`.
+    /// Parses `NAMESPACE/NAME`.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let is_name = |name: &str| {
             let of_name =
@@ -54,23 +54,24 @@ impl Installation {
         }
     }
 
-    /// The name that the hub's certificate is for.
+    /// The name in the hub's certificate.
     pub(crate) fn server_name(&self) -> String {
         format!("{}-hub.{}.svc", self.name, self.namespace)
     }
 }
 
-/// A cluster, by a kubeconfig.
+/// A cluster that a kubeconfig names.
 pub(crate) struct Cluster {
     client: Client,
-    /// The context's.
+    /// The namespace of the kubeconfig's context.
     pub(crate) namespace: String,
     at: Installation,
 }
 
 impl Cluster {
-    /// Reads the kubeconfig: that file, or what `KUBECONFIG` names, or the usual one; in a pod its account. Asks nobody yet.
-    pub(crate) async fn of(
+    /// Reads the kubeconfig: `file`, or what `KUBECONFIG` names, or the default one; in a pod, uses its service account. Sends no
+    /// request yet.
+    pub(crate) async fn from_kubeconfig(
         file: Option<&Path>,
         context: Option<&str>,
         at: Installation,
@@ -87,7 +88,7 @@ impl Cluster {
                 let config = Config::from_kubeconfig(&options).await;
                 config.map_err(|error| anyhow!("{}", unusable(&error)))?
             }
-            // Of a pod's account and a kubeconfig the second is what somebody at a terminal can mend.
+            // If neither a kubeconfig nor a pod's account works, report the kubeconfig's error: the user can fix that one.
             (None, None) => {
                 if let Ok(config) = Config::infer().await {
                     config
@@ -97,13 +98,13 @@ impl Cluster {
                 }
             }
         };
-        // What stands in the way is told at once: kube would ask a server that says 503 for a minute and more.
+        // Errors are reported at once. By default, kube would repeat requests to a server that answers 503 for over a minute.
         config.default_retry = false;
         let namespace = config.default_namespace.clone();
         Ok(Self { client: Client::try_from(config)?, namespace, at })
     }
 
-    /// PEM of the authority of the hub's certificate.
+    /// The certificate (PEM) of the authority that signed the hub's certificate.
     pub(crate) async fn authority(&self) -> anyhow::Result<Vec<u8>> {
         let Installation { namespace, name } = &self.at;
         let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
@@ -117,17 +118,17 @@ impl Cluster {
         })
     }
 
-    /// A token with which the hub lets us read a namespace.
+    /// Gets a token with which the hub lets us read a namespace.
     pub(crate) async fn token(&self, namespace: &str) -> anyhow::Result<String> {
         let reviews: Api<SelfSubjectReview> = Api::all(self.client.clone());
         let review = reviews.create(&PostParams::default(), &SelfSubjectReview::default()).await;
-        let review =
-            review.map_err(|error| anyhow!("the API server does not say who you are: {}", said(&error)))?;
+        let review = review
+            .map_err(|error| anyhow!("the API server does not say who you are: {}", with_causes(&error)))?;
         let user = review.status.and_then(|status| status.user_info?.username).unwrap_or_default();
         let audience = paths::reader_audience(AUDIENCE, namespace, &user);
         let spec = TokenRequestSpec {
             audiences: Some(vec![audience]),
-            expiration_seconds: Some(LASTS),
+            expiration_seconds: Some(TOKEN_SECONDS),
             ..TokenRequestSpec::default()
         };
         let request = TokenRequest { spec: Some(spec), ..TokenRequest::default() };
@@ -135,7 +136,7 @@ impl Cluster {
         let account = format!("{}-people", self.at.name);
         let given = accounts.create_token_request(&account, &PostParams::default(), &request).await;
         let given = given.map_err(|error| match &error {
-            // The policy's own words, without whose they are.
+            // Only the policy's own words.
             kube::Error::Api(status) if status.message.contains("ValidatingAdmissionPolicy") => {
                 let why = status.message.split("denied request: ").last().unwrap_or_default();
                 anyhow!("namespace {namespace:?}: {why}")
@@ -145,9 +146,9 @@ impl Cluster {
         given.status.and_then(|status| status.token).context("the API server gave no token")
     }
 
-    /// A port of this machine from which the hub is reached, as long as this process lives.
+    /// Opens a port of this machine that forwards to the hub as long as this process lives.
     pub(crate) async fn forward(self: Arc<Self>) -> anyhow::Result<SocketAddr> {
-        // Now, so that what stands in the way is told as it is.
+        // The first connection is made now, so that its error is reported as it is.
         let first = self.tunnel().await?;
         let listener = TcpListener::bind("127.0.0.1:0").await.context("no port of this machine is free")?;
         let address = listener.local_addr()?;
@@ -162,7 +163,7 @@ impl Cluster {
                     Ok(far) => {
                         tokio::spawn(async move {
                             let mut far = TokioIo::new(far);
-                            // An end is an end: whoever waits for an answer sees it.
+                            // If the connection breaks, whoever waits for an answer sees that.
                             let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
                         });
                     }
@@ -173,7 +174,7 @@ impl Cluster {
         Ok(address)
     }
 
-    /// A connection to the hub through the API server, with nothing said on it yet.
+    /// Opens a connection to the hub through the API server.
     async fn tunnel(&self) -> anyhow::Result<Upgraded> {
         let Installation { namespace, name } = &self.at;
         let path =
@@ -183,7 +184,8 @@ impl Cluster {
             .header(http::header::UPGRADE, paths::TUNNEL_PROTOCOL)
             .body(Body::empty())?;
         let answer = self.client.send(request).await;
-        let answer = answer.map_err(|error| anyhow!("the API server can't be reached: {}", said(&error)))?;
+        let answer =
+            answer.map_err(|error| anyhow!("the API server can't be reached: {}", with_causes(&error)))?;
         if answer.status() == http::StatusCode::SWITCHING_PROTOCOLS {
             return hyper::upgrade::on(answer).await.context("the way through the API server broke");
         }
@@ -192,8 +194,8 @@ impl Cluster {
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
         let why = body["message"].as_str().unwrap_or_default();
         match status.as_u16() {
-            401 | 403 => bail!("{}", self.not_let("the hub", why)),
-            404 if body["kind"] == "Status" => bail!("{}", self.not_there(why)),
+            401 | 403 => bail!("{}", self.forbidden("the hub", why)),
+            404 if body["kind"] == "Status" => bail!("{}", self.not_installed(why)),
             404 => bail!("the hub of {namespace}/{name} is older than this command: give --hub and --token"),
             _ => {
                 bail!("the hub can't be reached through the API server: {status} {why}; is its pod running?")
@@ -204,14 +206,16 @@ impl Cluster {
     fn refused(&self, what: &str, error: &kube::Error) -> anyhow::Error {
         match error {
             kube::Error::Api(status) if [401, 403].contains(&status.code) => {
-                anyhow!("{}", self.not_let(what, &status.message))
+                anyhow!("{}", self.forbidden(what, &status.message))
             }
-            kube::Error::Api(status) if status.code == 404 => anyhow!("{}", self.not_there(&status.message)),
-            _ => anyhow!("{what}: {}", said(error)),
+            kube::Error::Api(status) if status.code == 404 => {
+                anyhow!("{}", self.not_installed(&status.message))
+            }
+            _ => anyhow!("{what}: {}", with_causes(error)),
         }
     }
 
-    fn not_let(&self, what: &str, why: &str) -> String {
+    fn forbidden(&self, what: &str, why: &str) -> String {
         let Installation { namespace, name } = &self.at;
         format!(
             "your kubeconfig's user is not let to {what}: {why}\nEither Belfry is not installed as {namespace}/{name} (say --installation \
@@ -219,7 +223,7 @@ impl Cluster {
         )
     }
 
-    fn not_there(&self, why: &str) -> String {
+    fn not_installed(&self, why: &str) -> String {
         let Installation { namespace, name } = &self.at;
         format!(
             "{why}: Belfry is not installed as {namespace}/{name} (say --installation NAMESPACE/NAME), or without hub.askByKubeconfig \
@@ -228,7 +232,7 @@ impl Cluster {
     }
 }
 
-/// Why there is no kubeconfig, or why it can't be used, and how another is named.
+/// Why the kubeconfig is missing or can't be used, and how to name another one.
 fn unusable(error: &KubeconfigError) -> String {
     let other = "name another with --kubeconfig or the variable KUBECONFIG";
     match error {
@@ -252,8 +256,8 @@ fn unusable(error: &KubeconfigError) -> String {
     }
 }
 
-/// An error with its causes.
-fn said(error: &kube::Error) -> String {
+/// An error's message with those of its causes.
+fn with_causes(error: &kube::Error) -> String {
     if let kube::Error::Api(status) = error {
         return status.message.clone();
     }
@@ -274,7 +278,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_kubeconfig_that_is_not_there_is_told_once_with_how_another_is_named() {
+    fn the_error_of_a_missing_kubeconfig_says_how_to_name_another_one() {
         let missing = std::path::Path::new("/nonexistent/.kube/config");
         let told = unusable(&Kubeconfig::read_from(missing).unwrap_err());
         assert_eq!(

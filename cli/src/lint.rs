@@ -1,4 +1,4 @@
-//! `belfry lint`: what the operator would say about manifests.
+//! `belfry lint`: checks manifests as the operator would.
 
 use std::path::PathBuf;
 
@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 use crate::manifests::{self, Manifest, NotYaml};
 use crate::{Output, terminal};
 
-/// Lints files and folders; whether there is no error.
+/// Lints files and folders; returns whether there is no error.
 pub(crate) fn run(paths: &[PathBuf], output: Output, now: jiff::Timestamp) -> anyhow::Result<bool> {
-    let (manifests, not_yaml) = manifests::readable(paths)?;
+    let (manifests, not_yaml) = manifests::read_yaml(paths)?;
     for unread in &not_yaml {
-        tell_unread(unread, output);
+        report_not_yaml(unread, output);
     }
     let unread = not_yaml.iter().filter(|it| !it.is_template).count();
     let values: Vec<Value> = manifests.iter().map(|manifest| manifest.value.clone()).collect();
@@ -23,7 +23,7 @@ pub(crate) fn run(paths: &[PathBuf], output: Output, now: jiff::Timestamp) -> an
     }
     let findings = lint(&values, now).findings;
     for finding in &findings {
-        tell(finding, &manifests[finding.manifest], output);
+        report(finding, &manifests[finding.manifest], output);
     }
     let errors = findings.iter().filter(|finding| finding.level == Level::Error).count();
     let warnings = findings.len() - errors + not_yaml.len() - unread;
@@ -34,8 +34,8 @@ pub(crate) fn run(paths: &[PathBuf], output: Output, now: jiff::Timestamp) -> an
     Ok(errors == 0)
 }
 
-/// A file that holds no YAML: the others are looked at all the same.
-fn tell_unread(unread: &NotYaml, output: Output) {
+/// Reports a file that is not YAML. The other files are linted all the same.
+fn report_not_yaml(unread: &NotYaml, output: Output) {
     let NotYaml { file, is_template, why } = unread;
     let (level, why) = if *is_template { ("warning", manifests::TEMPLATE) } else { ("error", why.as_str()) };
     match output {
@@ -49,7 +49,7 @@ fn tell_unread(unread: &NotYaml, output: Output) {
     }
 }
 
-fn tell(finding: &Finding, manifest: &Manifest, output: Output) {
+fn report(finding: &Finding, manifest: &Manifest, output: Output) {
     let Finding { object, reason, message, .. } = finding;
     let level = match finding.level {
         Level::Error => "error",

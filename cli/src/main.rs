@@ -1,23 +1,23 @@
 //! `belfry`, also `kubectl-belfry`: asks the hub what happened to a notification, tries manifests without a cluster, and
-//! makes Schedules of calendars and back.
+//! converts calendars to Schedules and back.
 //!
-//! Exit codes: 0 all is well, 1 the answer is no (an error found by `lint`, a test that failed, a message that did not arrive),
-//! 2 it could not be asked.
+//! Exit codes: 0 if all is well; 1 if the answer is no (`lint` found an error, a test failed, a message did not arrive); 2 if the
+//! command could not do its work.
 //!
-//! Never here: a change of a cluster. What it makes it writes to a file, or to standard output.
+//! The command changes nothing in a cluster. It writes its results to a file or to standard output.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
-mod about;
-mod asking;
+mod ask;
+mod help;
 mod hub;
 mod kubeconfig;
 mod lint;
 mod manifests;
 mod matching;
+mod notification_text;
 mod records;
 mod rule;
 mod schedule;
-mod story;
 mod terminal;
 
 use std::path::PathBuf;
@@ -29,7 +29,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 #[derive(Parser)]
 #[command(name = "belfry", version)]
 struct Flags {
-    /// Before a command they are taken too, and are then that command's, which shows them.
+    /// Options of the hub may stand before the command too. The help shows them with the commands that use them.
     #[command(flatten)]
     _hub: hub::Flags,
     #[command(subcommand)]
@@ -37,8 +37,8 @@ struct Flags {
 }
 
 impl Flags {
-    /// The command line as a user meets it: options of the hub are shown with the commands that ask it.
-    fn built() -> clap::Command {
+    /// The command line as users see it: the help shows options of the hub only with the commands that ask the hub.
+    fn command_line() -> clap::Command {
         let command = Self::command().mut_args(|argument| argument.hide(true));
         let name = std::env::args_os().next().map(PathBuf::from);
         let plugin = name.as_ref().and_then(|name| name.file_stem()?.to_str()?.strip_prefix("kubectl-"));
@@ -51,7 +51,7 @@ impl Flags {
 
 #[derive(Subcommand)]
 enum Command {
-    /// All that the operator would say about manifests, without a cluster. Exits with 1 if there are errors.
+    /// Checks manifests as the operator would, without a cluster. Exits with 1 if there are errors.
     Lint {
         /// Files or folders (all .yaml, .yml and .json below them), or - for standard input.
         #[arg(short, long = "filename", required = true, num_args = 1..)]
@@ -60,7 +60,7 @@ enum Command {
         #[arg(short, long, value_enum, default_value = "text")]
         output: Output,
     },
-    /// Whether each record matches a CEL expression: true, false, or false with the reason, a line each.
+    /// Prints for each record whether it matches a CEL expression: true, false, or false with the reason.
     Match {
         /// The expression, as in an AlertRule's match.
         #[arg(allow_hyphen_values = true)]
@@ -70,30 +70,30 @@ enum Command {
         records: PathBuf,
         /// How a record's value is decoded, as in an AlertRule's source.
         #[arg(long, value_enum, default_value = "json")]
-        format: matching::Format,
+        format: matching::FormatName,
         /// For the format text: a regular expression with named groups.
         #[arg(long, required_if_eq("format", "text"))]
         pattern: Option<String>,
     },
-    /// Rules without a cluster: the engine that runs behind it.
+    /// Runs rules without a cluster, with the same engine.
     #[command(subcommand)]
     Rule(Rule),
-    /// Schedules without a cluster: the calendar that runs behind it.
+    /// Works with Schedules without a cluster, with the same calendar.
     #[command(subcommand)]
     Schedule(Schedule),
-    /// Everything about one notification: what caused it, every delivery, every attempt. Exits with 1 unless all were
+    /// Shows everything about one notification: its cause, every delivery, every attempt. Exits with 1 unless all were
     /// delivered.
-    Ask(asking::Ask),
-    /// The newest notifications, and what became of them: a line for each delivery.
-    List(asking::List),
-    /// The newest records that could not be decoded and that no dead-letter topic took.
-    DeadLetters(asking::DeadLetters),
-    /// The completions of a shell, to standard output: `source <(belfry completions bash)`.
+    Ask(ask::Ask),
+    /// Lists the newest notifications, with a line for each delivery.
+    List(ask::List),
+    /// Lists the newest records that could not be decoded and that no dead-letter topic took.
+    DeadLetters(ask::DeadLetters),
+    /// Prints the completions of a shell: `source <(belfry completions bash)`.
     Completions {
-        /// Whose.
+        /// The shell.
         shell: clap_complete::Shell,
     },
-    /// The manual page, to standard output, or one for each command into a folder.
+    /// Prints the manual page, or writes one for each command into a folder.
     Man {
         /// The folder, such as ~/.local/share/man/man1.
         #[arg(long, value_name = "FOLDER")]
@@ -104,34 +104,34 @@ enum Command {
 /// How results are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Output {
-    /// A line for each, for people.
+    /// Lines for people.
     Text,
-    /// A JSON object in a line for each, for programs.
+    /// A JSON object per line, for programs.
     Json,
 }
 
 #[derive(Subcommand)]
 enum Rule {
-    /// Runs rules over records: which match, and what is told.
+    /// Runs rules over records; shows which match and which notifications they cause.
     Try(rule::trial::Flags),
-    /// Tests rules: given these records at these times, these alerts and no others. Exits with 1 if one fails.
+    /// Tests that given records cause exactly the expected notifications. Exits with 1 if a test fails.
     Test(rule::test::Flags),
-    /// Runs rules over the past of their topics. Sends nothing and leaves nothing behind.
+    /// Runs rules over old records of their topics. Sends nothing and leaves nothing behind.
     Backtest(rule::backtest::Flags),
 }
 
 #[derive(Subcommand)]
 enum Schedule {
-    /// Recurrence rules to instants: reads JSON objects from standard input, a line each, with `rrule`, `dtstart`, `tzid`,
+    /// Expands recurrence rules to instants: reads JSON objects from standard input, a line each, with `rrule`, `dtstart`, `tzid`,
     /// `exdate`, `rdate`, `from`, `to`, `limit` and `dst`, and writes a JSON list of instants for each, or an `error`.
     Expand,
-    /// Events of an iCalendar file to Schedules, with a report of each. Exits with 1 if one was refused.
+    /// Converts events of an iCalendar file to Schedules, with a report of each. Exits with 1 if one was refused.
     Import(schedule::import::Flags),
-    /// Schedules to one iCalendar file. Exits with 1 if one was refused.
+    /// Writes Schedules as one iCalendar file. Exits with 1 if one was refused.
     Export(schedule::export::Flags),
-    /// What Schedules will do: occurrences, reminders, cron lines, and what clock changes do to them.
+    /// Shows what Schedules will do: occurrences, reminders, cron lines, and effects of clock changes.
     Preview(schedule::preview::Flags),
-    /// Who and what Schedules keep busy, and when all are free.
+    /// Shows when people and resources are busy, and when all are free.
     Free(schedule::free::Flags),
 }
 
@@ -139,13 +139,14 @@ enum Schedule {
 async fn main() -> ExitCode {
     let mut words = std::env::args_os();
     let name = words.next().map(PathBuf::from);
-    if name.as_ref().and_then(|name| name.file_stem()).is_some_and(|name| name == about::COMPLETER) {
+    if name.as_ref().and_then(|name| name.file_stem()).is_some_and(|name| name == help::COMPLETER) {
         let words: Vec<String> = words.map(|word| word.to_string_lossy().into_owned()).collect();
-        about::completed(Flags::built(), &words).iter().for_each(terminal::line);
+        help::complete_words(Flags::command_line(), &words).iter().for_each(terminal::line);
         return ExitCode::SUCCESS;
     }
-    let flags = Flags::from_arg_matches(&Flags::built().get_matches()).unwrap_or_else(|error| error.exit());
-    match run(flags).await {
+    let flags =
+        Flags::from_arg_matches(&Flags::command_line().get_matches()).unwrap_or_else(|error| error.exit());
+    match run_command(flags).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {
@@ -155,7 +156,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// An error without the words of a library that says less than it knows.
+/// Replaces a message of a library by one that says more.
 fn in_words(error: &str) -> String {
     let (theirs, ours) = (
         "received corrupt message of type InvalidContentType",
@@ -164,12 +165,12 @@ fn in_words(error: &str) -> String {
     error.replace(theirs, ours)
 }
 
-/// Whether the answer is yes.
-async fn run(flags: Flags) -> anyhow::Result<bool> {
+/// Runs the command; returns whether the answer is yes.
+async fn run_command(flags: Flags) -> anyhow::Result<bool> {
     match flags.command {
         Command::Lint { filename, output } => lint::run(&filename, output, now()),
         Command::Match { expression, records, format, pattern } => {
-            matching::run(&expression, &records, &format.with(pattern)?)
+            matching::run(&expression, &records, &format.with_pattern(pattern)?)
         }
         Command::Rule(Rule::Try(flags)) => rule::trial::run(&flags, now()),
         Command::Rule(Rule::Test(flags)) => rule::test::run(&flags, now()),
@@ -183,11 +184,11 @@ async fn run(flags: Flags) -> anyhow::Result<bool> {
         }
         Command::Schedule(Schedule::Preview(flags)) => schedule::preview::run(&flags, now()),
         Command::Schedule(Schedule::Free(flags)) => schedule::free::run(&flags),
-        Command::Ask(flags) => asking::ask(&flags).await,
-        Command::List(flags) => asking::list(flags, now()).await,
-        Command::DeadLetters(flags) => asking::dead_letters(&flags).await,
-        Command::Completions { shell } => about::completions(Flags::built(), shell),
-        Command::Man { folder } => about::manual(Flags::built(), folder.as_deref()),
+        Command::Ask(flags) => ask::ask(&flags).await,
+        Command::List(flags) => ask::list(flags, now()).await,
+        Command::DeadLetters(flags) => ask::dead_letters(&flags).await,
+        Command::Completions { shell } => help::completions(Flags::command_line(), shell),
+        Command::Man { folder } => help::manual(Flags::command_line(), folder.as_deref()),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Manifests from files, folders and standard input.
+//! Reads manifests from files, folders and standard input.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -10,28 +10,28 @@ use serde_json::Value;
 
 use crate::terminal;
 
-/// A manifest and where it stands.
+/// A manifest and where it was found.
 pub(crate) struct Manifest {
     /// The file's name.
     pub(crate) file: String,
-    /// From 1.
+    /// The number of the document in the file, from 1.
     pub(crate) document: usize,
     pub(crate) value: Value,
 }
 
-/// A file that holds no YAML.
+/// A file that is not YAML.
 pub(crate) struct NotYaml {
     /// The file's name.
     pub(crate) file: String,
-    /// It is in a folder, and looks like a template that Helm makes YAML of.
+    /// Whether it is in a folder and looks like a Helm template.
     pub(crate) is_template: bool,
-    /// In words, with the place.
+    /// The error, with its position in the file.
     pub(crate) why: String,
 }
 
-/// All manifests of files and folders. Templates in a folder are passed over, which is said.
-pub(crate) fn all(paths: &[PathBuf]) -> anyhow::Result<Vec<Manifest>> {
-    let (manifests, not_yaml) = readable(paths)?;
+/// Reads all manifests of files and folders. Skips templates in folders and says so; other files that are not YAML are an error.
+pub(crate) fn read_all(paths: &[PathBuf]) -> anyhow::Result<Vec<Manifest>> {
+    let (manifests, not_yaml) = read_yaml(paths)?;
     for NotYaml { file, is_template, why } in not_yaml {
         if !is_template {
             bail!("{file} is not YAML: {why}");
@@ -41,18 +41,18 @@ pub(crate) fn all(paths: &[PathBuf]) -> anyhow::Result<Vec<Manifest>> {
     Ok(manifests)
 }
 
-/// What to do about a template.
+/// What a user should do about a template.
 pub(crate) const TEMPLATE: &str = "a template, not YAML; give what `helm template` makes of it";
 
-/// All manifests of files and folders, and the files that hold none.
-pub(crate) fn readable(paths: &[PathBuf]) -> anyhow::Result<(Vec<Manifest>, Vec<NotYaml>)> {
+/// Reads all manifests of files and folders; also returns the files that are not YAML.
+pub(crate) fn read_yaml(paths: &[PathBuf]) -> anyhow::Result<(Vec<Manifest>, Vec<NotYaml>)> {
     let (mut manifests, mut not_yaml) = (Vec::new(), Vec::new());
     for path in paths {
         for file in files(path)? {
-            let text = text(&file)?;
+            let text = read_text(&file)?;
             let name = file.display().to_string();
-            match read(&name, &text) {
-                Ok(read) => manifests.extend(read),
+            match parse(&name, &text) {
+                Ok(parsed) => manifests.extend(parsed),
                 Err(why) => {
                     let is_template = file != *path && text.contains("{{");
                     not_yaml.push(NotYaml { file: name, is_template, why });
@@ -63,7 +63,7 @@ pub(crate) fn readable(paths: &[PathBuf]) -> anyhow::Result<(Vec<Manifest>, Vec<
     Ok((manifests, not_yaml))
 }
 
-/// The plans of the AlertRules among manifests, in their order. One that is wrong is an error.
+/// The plans of the AlertRules among the manifests, in the same order. An invalid rule is an error.
 pub(crate) fn rules(manifests: &[Manifest], now: jiff::Timestamp) -> anyhow::Result<Vec<Plan>> {
     let values: Vec<Value> =
         manifests.iter().map(|it| it.value.clone()).filter(|it| it["kind"] == "AlertRule").collect();
@@ -85,7 +85,7 @@ pub(crate) fn rules(manifests: &[Manifest], now: jiff::Timestamp) -> anyhow::Res
     Ok(rules)
 }
 
-/// The file itself, or all manifests below the folder, in the order of their names.
+/// The file itself, or all manifest files below a folder, in order of their names.
 fn files(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
     if path == Path::new("-") || !path.is_dir() {
         return Ok(vec![path.to_owned()]);
@@ -108,8 +108,8 @@ fn files(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// The text of a file, or of standard input for `-`.
-pub(crate) fn text(file: &Path) -> anyhow::Result<String> {
+/// Reads a file, or standard input for `-`.
+pub(crate) fn read_text(file: &Path) -> anyhow::Result<String> {
     let text = if file == Path::new("-") {
         let mut text = String::new();
         std::io::stdin().read_to_string(&mut text).map(|_| text)
@@ -119,12 +119,12 @@ pub(crate) fn text(file: &Path) -> anyhow::Result<String> {
     text.with_context(|| format!("reading {}", file.display()))
 }
 
-/// A reader's error without advice for who writes programs with it.
+/// Rewrites the parser's error for users: its advice is for programmers.
 fn in_words(error: &str) -> String {
     const ADVICE: &str = ", set DuplicateKeyPolicy in Options if acceptable";
     let twice = error.split_once("duplicate mapping key: ").and_then(|(place, rest)| {
         let (key, rest) = rest.split_once(ADVICE)?;
-        // It stands beside the line as well.
+        // The advice is also beside the line.
         Some((place, key, rest.replace(ADVICE, "")))
     });
     match twice {
@@ -136,9 +136,9 @@ fn in_words(error: &str) -> String {
     }
 }
 
-/// The documents of a file; a `List` is its items.
-fn read(name: &str, text: &str) -> Result<Vec<Manifest>, String> {
-    // The reader's own bounds, 1,024 documents among them, are for what strangers send.
+/// Parses the documents of a file; a `List` becomes its items.
+fn parse(name: &str, text: &str) -> Result<Vec<Manifest>, String> {
+    // The parser's default bounds, such as 1,024 documents, are for input from strangers.
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_documents: 200_000,
@@ -165,13 +165,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_objects_without_a_line_between_them_are_told_of_it() {
+    fn the_error_of_two_objects_without_a_line_between_them_says_so() {
         let object = "apiVersion: belfry.dev/v1alpha1\nkind: Schedule\nmetadata: {name: a}\n";
-        let told = read("x", &format!("{object}{object}")).err().unwrap();
+        let told = parse("x", &format!("{object}{object}")).err().unwrap();
         assert!(told.contains("apiVersion is there twice: where two objects stand"), "{told}");
         assert!(!told.contains("DuplicateKeyPolicy"), "{told}");
-        let told = read("x", "a: {b: 1, b: 2}").err().unwrap();
+        let told = parse("x", "a: {b: 1, b: 2}").err().unwrap();
         assert!(told.contains("b is there twice") && !told.contains("Options"), "{told}");
-        assert_eq!(read("x", &format!("---\n{object}---\n{object}")).ok().unwrap().len(), 2);
+        assert_eq!(parse("x", &format!("---\n{object}---\n{object}")).ok().unwrap().len(), 2);
     }
 }

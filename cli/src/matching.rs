@@ -1,4 +1,4 @@
-//! `belfry match`: one line a record: `true`, `false`, or `false: why`.
+//! `belfry match`: prints a line for each record: `true`, `false`, or `false: why`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,12 +9,12 @@ use alerting::matching::Matcher;
 use alerting::record::Record;
 use anyhow::{anyhow, bail};
 
-use crate::records::{self, Line, Lines};
+use crate::records::{self, LineFormat, RecordLine};
 use crate::terminal;
 
-/// A format by its name.
+/// A record format, as the command line names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Format {
+pub(crate) enum FormatName {
     Json,
     Logfmt,
     Text,
@@ -22,9 +22,9 @@ pub(crate) enum Format {
     CloudEvents,
 }
 
-impl Format {
-    /// With what it needs.
-    pub(crate) fn with(self, pattern: Option<String>) -> anyhow::Result<domain::Format> {
+impl FormatName {
+    /// The format with its pattern. An error if the format needs one and has none, or the reverse.
+    pub(crate) fn with_pattern(self, pattern: Option<String>) -> anyhow::Result<domain::Format> {
         Ok(match (self, pattern) {
             (Self::Text, Some(pattern)) => domain::Format::Text { pattern },
             (Self::Text, None) => bail!("--format text needs --pattern"),
@@ -36,18 +36,18 @@ impl Format {
     }
 }
 
-/// Runs it; the answer is always yes.
+/// Prints whether each record matches; always returns true.
 pub(crate) fn run(expression: &str, file: &Path, format: &domain::Format) -> anyhow::Result<bool> {
     let matcher = Matcher::compile(expression).map_err(|error| {
         let all: Vec<String> = Matcher::check(expression).iter().map(ToString::to_string).collect();
         if all.is_empty() { anyhow!("{error}") } else { anyhow!("{}", all.join("\n")) }
     })?;
     let decoder = Decoder::new(format).map_err(|error| anyhow!("--pattern: {error}"))?;
-    let lines = Lines::of(std::slice::from_ref(&decoder), None);
+    let lines = LineFormat::new(std::slice::from_ref(&decoder), None);
     let mut document = Document::default();
     let mut out = terminal::lines();
     let (mut read, mut undecodable) = (0_u64, BTreeMap::new());
-    records::each(file, &lines, |line| {
+    records::for_each(file, &lines, |line| {
         let (answer, reason) = answer(&matcher, &decoder, &line, &mut document);
         read += 1;
         if let Some(reason) = reason {
@@ -55,18 +55,18 @@ pub(crate) fn run(expression: &str, file: &Path, format: &domain::Format) -> any
         }
         Ok(out.line(answer)?)
     })?;
-    out.end()?;
+    out.finish()?;
     if !undecodable.is_empty() {
-        terminal::note(format_args!("{read} records read, {}", records::counted(&undecodable)));
+        terminal::note(format_args!("{read} records read, {}", records::describe_undecodable(&undecodable)));
     }
     Ok(true)
 }
 
-/// The answer in words, and why the record can't be decoded.
+/// The line for a record, and the reason if the record can't be decoded.
 fn answer(
     matcher: &Matcher,
     decoder: &Decoder,
-    line: &Line,
+    line: &RecordLine,
     document: &mut Document,
 ) -> (String, Option<DecodeReason>) {
     let topic = line.topic.as_deref().unwrap_or_default();
@@ -92,11 +92,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_is_matched_or_not_and_it_is_said_why() {
+    fn each_record_gets_true_or_false_with_a_reason() {
         let matcher = Matcher::compile("record.a > 1 && key == \"k\"").unwrap();
         let mut document = Document::default();
         let mut told = |fields: serde_json::Value| {
-            let line = records::record(fields.as_object().unwrap(), 1).unwrap();
+            let line = records::parse_record(fields.as_object().unwrap(), 1).unwrap();
             answer(&matcher, &Decoder::Json, &line, &mut document).0
         };
         assert_eq!(told(json!({"key": "k", "value": {"a": 2}})), "true");

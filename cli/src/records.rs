@@ -1,12 +1,10 @@
-//! Records from a file or a pipe, one JSON text a line.
+//! Reads records from a file or a pipe, one per line.
 //!
-//! A line is either a record, an object with `value` (or `raw`, a text of bytes that need not be JSON) and any of
+//! A line is either a record, that is an object with `value` (or `raw`, a text of bytes that need not be JSON) and any of
 //! `timestamp` (RFC 3339, or Unix milliseconds), `key`, `headers` (an object of texts), `topic`, `partition` and `offset`;
-//! or, with a time path, a bare value whose time is at that path (RFC 3339, Unix seconds, or from 10^11 on milliseconds).
-//! Without a time path an object without `value` and `raw` is a bare value without a time. Any other line is a bare value as it
-//! is, whatever its bytes are: what it can't be decoded as is for the engine to say.
-//!
-//! Never: a line that ends the reading because its value can't be decoded.
+//! or, with a time path, a bare value whose time is at that path (RFC 3339, Unix seconds, or milliseconds from 10^11 on). Without
+//! a time path, an object without `value` and `raw` is a bare value without a time. Any other line is a bare value too, whatever
+//! its bytes are. The engine decodes values, so a value that can't be decoded doesn't end the reading.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -19,13 +17,13 @@ use anyhow::{Context as _, bail};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-/// From here on a number at a time path is milliseconds: as seconds it would be the year 5138.
-const MILLISECONDS: f64 = 1e11;
+/// From this number on, a number at a time path means milliseconds: as seconds it would be in the year 5138.
+const FIRST_MILLISECONDS: f64 = 1e11;
 
-/// A record as a line gives it.
+/// The record of one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Line {
-    /// From 1; 0 where it is no line of a file.
+pub(crate) struct RecordLine {
+    /// The number of the line, from 1; 0 if the record is not from a file.
     pub(crate) number: usize,
     pub(crate) topic: Option<String>,
     pub(crate) partition: i32,
@@ -33,16 +31,16 @@ pub(crate) struct Line {
     pub(crate) time_ms: Option<i64>,
     pub(crate) key: Option<String>,
     pub(crate) headers: Vec<(String, Option<String>)>,
-    /// None for a tombstone.
+    /// `None` for a tombstone.
     pub(crate) value: Option<Vec<u8>>,
 }
 
-/// Where the time of a bare value is.
+/// The path of the time in a bare value.
 #[derive(Debug, Clone)]
 pub(crate) struct TimePath(Vec<String>);
 
 impl TimePath {
-    /// `record.a.b`, or `a.b`.
+    /// Parses `record.a.b` or `a.b`.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let names: Vec<String> =
             text.strip_prefix("record.").unwrap_or(text).split('.').map(str::to_owned).collect();
@@ -52,70 +50,70 @@ impl TimePath {
         Ok(Self(names))
     }
 
-    /// The time that is there, if one is.
-    fn time(&self, value: &Value) -> Option<i64> {
+    /// The time at the path, Unix ms; `None` if there is none.
+    fn time_in(&self, value: &Value) -> Option<i64> {
         let found = self.0.iter().try_fold(value, |value, name| value.get(name))?;
         let text = found.as_str();
-        // In a line of text a number is a text too.
+        // In formats of text, numbers are texts.
         let number = found.as_f64().or_else(|| text?.parse().ok()).filter(|it: &f64| it.is_finite());
-        let ms = number.map(|it| if it.abs() < MILLISECONDS { it * 1_000.0 } else { it } as i64);
-        ms.or_else(|| instant(text?).ok())
+        let ms = number.map(|it| if it.abs() < FIRST_MILLISECONDS { it * 1_000.0 } else { it } as i64);
+        ms.or_else(|| parse_time_ms(text?).ok())
     }
 }
 
-fn instant(text: &str) -> Result<i64, String> {
+fn parse_time_ms(text: &str) -> Result<i64, String> {
     let parsed = text.parse::<Timestamp>();
     parsed
         .map(Timestamp::as_millisecond)
         .map_err(|_| format!("{text:?} is not a time such as 2026-01-05T10:00:00Z"))
 }
 
-/// What the lines of a file are.
+/// How to read the lines of a file.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Lines {
-    /// What takes bare values apart where they are lines of text; none where they are JSON.
+pub(crate) struct LineFormat {
+    /// The decoders of bare values that are lines of text; empty if bare values are JSON.
     pub(crate) text: Vec<Decoder>,
-    /// Where the time of a bare value is.
+    /// The path of the time in a bare value.
     pub(crate) time_path: Option<TimePath>,
 }
 
-impl Lines {
-    /// Of values that these decoders take apart.
-    pub(crate) fn of(decoders: &[Decoder], time_path: Option<TimePath>) -> Self {
+impl LineFormat {
+    /// For values in the formats of `decoders`.
+    pub(crate) fn new(decoders: &[Decoder], time_path: Option<TimePath>) -> Self {
         let is_text = |it: &Decoder| matches!(it, Decoder::Logfmt | Decoder::Text(_));
         let text = if decoders.iter().all(is_text) { decoders.to_vec() } else { Vec::new() };
         Self { text, time_path }
     }
 
-    /// The time of a bare value.
-    fn time(&self, line: &Line, value: Option<&Value>) -> Option<i64> {
+    /// The time of a bare value, Unix ms.
+    fn time_of(&self, line: &RecordLine, value: Option<&Value>) -> Option<i64> {
         let path = self.time_path.as_ref()?;
         if self.text.is_empty() {
-            return path.time(value?);
+            return path.time_in(value?);
         }
         let mut document = Document::default();
         self.text.iter().find_map(|decoder| {
             line.with_raw(("", 0, 0), |raw| match decoder.decode(raw, &mut document) {
-                Ok(Decoded::Value(view)) => path.time(&view.root().to_json()),
+                Ok(Decoded::Value(view)) => path.time_in(&view.root().to_json()),
                 _ => None,
             })
         })
     }
 }
 
-/// How many records can't be decoded, and why.
-pub(crate) fn counted(undecodable: &BTreeMap<&'static str, u64>) -> String {
+/// Says how many records can't be decoded, by reason.
+pub(crate) fn describe_undecodable(undecodable: &BTreeMap<&'static str, u64>) -> String {
     let reasons: Vec<String> =
         undecodable.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
     let all: u64 = undecodable.values().sum();
     if all == 0 { "0 undecodable".to_owned() } else { format!("{all} undecodable: {}", reasons.join(", ")) }
 }
 
-/// Calls `take` with each record of the file, or of standard input for `-`. An error says which line.
-pub(crate) fn each(
+/// Calls `take` with each record of the file, or of standard input for `-`. An error names the line.
+pub(crate) fn for_each(
     file: &Path,
-    lines: &Lines,
-    mut take: impl FnMut(Line) -> anyhow::Result<()>,
+    lines: &LineFormat,
+    mut take: impl FnMut(RecordLine) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let mut input: Box<dyn BufRead> = if file == Path::new("-") {
         Box::new(std::io::stdin().lock())
@@ -144,24 +142,24 @@ pub(crate) fn each(
     Ok(())
 }
 
-fn parse(line: &[u8], number: usize, lines: &Lines) -> Result<Line, String> {
+fn parse(line: &[u8], number: usize, lines: &LineFormat) -> Result<RecordLine, String> {
     let value = serde_json::from_slice::<Value>(line).ok();
     if let Some(Value::Object(fields)) = &value
         && lines.time_path.is_none()
         && (fields.contains_key("value") || fields.contains_key("raw"))
     {
-        return record(fields, number);
+        return parse_record(fields, number);
     }
     let bytes = if lines.text.is_empty() { line.trim_ascii() } else { line }.to_vec();
     let (topic, offset, key, headers) = (None, None, None, Vec::new());
     let mut line =
-        Line { number, topic, partition: 0, offset, time_ms: None, key, headers, value: Some(bytes) };
-    line.time_ms = lines.time(&line, value.as_ref());
+        RecordLine { number, topic, partition: 0, offset, time_ms: None, key, headers, value: Some(bytes) };
+    line.time_ms = lines.time_of(&line, value.as_ref());
     Ok(line)
 }
 
-/// Reads a record's fields.
-pub(crate) fn record(fields: &Map<String, Value>, number: usize) -> Result<Line, String> {
+/// Parses the fields of a record.
+pub(crate) fn parse_record(fields: &Map<String, Value>, number: usize) -> Result<RecordLine, String> {
     const KNOWN: [&str; 8] = ["timestamp", "key", "headers", "topic", "partition", "offset", "value", "raw"];
     if let Some(unknown) = fields.keys().find(|name| !KNOWN.contains(&name.as_str())) {
         return Err(format!("a record has no {unknown:?}; it has {}", KNOWN.join(", ")));
@@ -176,7 +174,7 @@ pub(crate) fn record(fields: &Map<String, Value>, number: usize) -> Result<Line,
         Some(value) => value.as_i64().map(Some).ok_or_else(|| format!("{name} must be a whole number")),
     };
     let time_ms = match fields.get("timestamp") {
-        Some(Value::String(text)) => Some(instant(text)?),
+        Some(Value::String(text)) => Some(parse_time_ms(text)?),
         _ => whole("timestamp")?,
     };
     let headers: BTreeMap<String, Option<String>> = match fields.get("headers") {
@@ -191,7 +189,7 @@ pub(crate) fn record(fields: &Map<String, Value>, number: usize) -> Result<Line,
         (Some(value), None) => Some(value.to_string().into_bytes()),
     };
     let partition = whole("partition")?.unwrap_or(0);
-    Ok(Line {
+    Ok(RecordLine {
         number,
         topic: text("topic")?,
         partition: i32::try_from(partition).map_err(|_| format!("{partition} is no partition"))?,
@@ -203,9 +201,9 @@ pub(crate) fn record(fields: &Map<String, Value>, number: usize) -> Result<Line,
     })
 }
 
-impl Line {
-    /// As the engine takes it. No timestamp is too far ahead, for there is no clock; a time in the record is by the record's
-    /// timestamp, if it has one.
+impl RecordLine {
+    /// Calls `take` with the record in the engine's form. Without a clock no timestamp is too far in the future; an event time
+    /// within the value is compared with the record's timestamp, if there is one.
     pub(crate) fn with_raw<T>(
         &self,
         (topic, offset, time_ms): (&str, i64, i64),
@@ -233,8 +231,8 @@ impl Line {
 mod tests {
     use super::*;
 
-    fn line(text: &str) -> Line {
-        parse(text.as_bytes(), 1, &Lines::default()).unwrap()
+    fn line(text: &str) -> RecordLine {
+        parse(text.as_bytes(), 1, &LineFormat::default()).unwrap()
     }
 
     #[test]
@@ -256,7 +254,7 @@ mod tests {
 
     #[test]
     fn a_bare_value_has_its_time_at_the_path() {
-        let path = Lines { time_path: TimePath::parse("record.meta.at").ok(), ..Lines::default() };
+        let path = LineFormat { time_path: TimePath::parse("record.meta.at").ok(), ..LineFormat::default() };
         for (text, ms) in [
             (r#"{"meta":{"at":"1970-01-01T00:00:01.5Z"}}"#, 1_500),
             (r#"{"meta":{"at":1767607200}}"#, 1_767_607_200_000),
@@ -270,8 +268,8 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_text_is_a_value_as_it_is_unless_it_is_a_record() {
-        let lines = Lines::of(&[Decoder::Logfmt], None);
+    fn a_line_of_text_is_a_bare_value_unless_it_is_a_record() {
+        let lines = LineFormat::new(&[Decoder::Logfmt], None);
         for text in ["level=error msg=\"x\"", "2026-01-05 ERROR {", "{\"a\":1}", " 7 "] {
             let it = parse(text.as_bytes(), 1, &lines).unwrap();
             assert_eq!((it.time_ms, it.value.as_deref()), (None, Some(text.as_bytes())), "{text}");
@@ -282,7 +280,7 @@ mod tests {
 
     #[test]
     fn a_line_of_text_has_its_time_at_the_path_too() {
-        let lines = Lines::of(&[Decoder::Logfmt], TimePath::parse("record.ts").ok());
+        let lines = LineFormat::new(&[Decoder::Logfmt], TimePath::parse("record.ts").ok());
         for (text, ms) in [
             ("ts=1970-01-01T00:00:01.5Z level=error", Some(1_500)),
             ("level=error ts=1767607200", Some(1_767_607_200_000)),
@@ -297,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_record_says_what_is_allowed() {
+    fn the_error_of_a_bad_record_says_what_is_allowed() {
         for (text, part) in [
             (r#"{"value":1,"time":2}"#, "it has timestamp, key"),
             (r#"{"value":1,"raw":"x"}"#, "either value or raw"),
@@ -305,7 +303,7 @@ mod tests {
             (r#"{"value":1,"partition":"x"}"#, "whole number"),
             (r#"{"value":1,"headers":[1]}"#, "object of texts"),
         ] {
-            let why = parse(text.as_bytes(), 1, &Lines::default()).unwrap_err();
+            let why = parse(text.as_bytes(), 1, &LineFormat::default()).unwrap_err();
             assert!(why.contains(part), "{text}: {why}");
         }
     }

@@ -1,6 +1,6 @@
-//! The engine behind `belfry rule`: rules over records, to notifications with their texts.
+//! The engine behind `belfry rule`: runs rules over records and renders the notifications.
 //!
-//! It is the code that runs behind a cluster, of worker and hub; only the database and the wire are left out.
+//! It runs the same code as worker and hub, without the database and the network.
 
 pub(crate) mod backtest;
 mod junit;
@@ -22,9 +22,9 @@ use serde::Serialize;
 use templates::rule_texts::{CompiledText, RuleText, RuleTextData, compile_text};
 use uuid::Uuid;
 
-use crate::records::{self, Line};
+use crate::records::{self, RecordLine};
 
-/// A notification, as it is written.
+/// A notification, as it is printed.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Notice {
@@ -38,7 +38,7 @@ pub(crate) struct Notice {
     pub(crate) count: i64,
     pub(crate) window_start: Timestamp,
     pub(crate) window_end: Timestamp,
-    /// When it was decided, by event time; a record's time.
+    /// When it was decided, by event time; for one record its time.
     pub(crate) time: Timestamp,
     pub(crate) severity: &'static str,
     pub(crate) title: String,
@@ -50,43 +50,43 @@ struct Texts {
     summary: CompiledText,
 }
 
-/// Rules over records.
-pub(crate) struct Run {
+/// A run of rules over records.
+pub(crate) struct RuleRun {
     plans: BTreeMap<Uuid, (Plan, Texts)>,
     replay: Replay,
     offsets: HashMap<(String, i32), i64>,
     decoders: Vec<Decoder>,
-    /// Records taken.
+    /// How many records were read.
     pub(crate) read: u64,
-    /// Those that can't be decoded, by reason.
+    /// How many of them can't be decoded, by reason.
     undecodable: BTreeMap<&'static str, u64>,
-    /// Those of them that have no time, so that they are no part of the replay, by topic.
-    apart: BTreeMap<String, i64>,
-    /// Records whose time is not known, which nothing is decided by.
+    /// How many of these have no time, by topic. They are not part of the replay.
+    undecodable_untimed: BTreeMap<String, i64>,
+    /// Decodable records without a time, which decide nothing.
     untimed: u64,
 }
 
-/// What became of a record.
+/// The result of reading one record.
 #[derive(Debug, Default)]
-pub(crate) struct Pushed {
-    /// By how many rules it was counted.
+pub(crate) struct RecordResult {
+    /// How many rules counted it.
     pub(crate) matched: usize,
-    /// Why it is a dead letter.
+    /// Why the record is a dead letter; `None` if it is none.
     pub(crate) undecodable: Option<DecodeError>,
 }
 
-fn rule(plan: &Plan) -> Option<&RulePlan> {
+fn rule_plan(plan: &Plan) -> Option<&RulePlan> {
     match &plan.body {
         PlanBody::AlertRule(rule) => Some(rule),
         _ => None,
     }
 }
 
-impl Run {
-    /// Of rules that are valid.
+impl RuleRun {
+    /// Prepares a run of valid rules.
     pub(crate) fn new(plans: Vec<Plan>) -> anyhow::Result<Self> {
         let rules: Vec<(Uuid, &RulePlan)> =
-            plans.iter().filter_map(|plan| Some((plan.uid, rule(plan)?))).collect();
+            plans.iter().filter_map(|plan| Some((plan.uid, rule_plan(plan)?))).collect();
         let (replay, problems) = Replay::new(rules.iter().copied());
         if let Some(problem) = problems.first() {
             let errors: Vec<String> = problem.errors.iter().map(ToString::to_string).collect();
@@ -105,11 +105,11 @@ impl Run {
             decoders: Vec::new(),
             read: 0,
             undecodable: BTreeMap::new(),
-            apart: BTreeMap::new(),
+            undecodable_untimed: BTreeMap::new(),
             untimed: 0,
         };
         let mut formats: Vec<&Format> = Vec::new();
-        for plan in run.plans.values().filter_map(|(plan, _)| rule(plan)) {
+        for plan in run.plans.values().filter_map(|(plan, _)| rule_plan(plan)) {
             let format = &plan.source.reading.format;
             if !formats.contains(&format) {
                 formats.push(format);
@@ -125,10 +125,10 @@ impl Run {
         self.plans.iter().map(|(uid, (plan, _))| (*uid, plan))
     }
 
-    /// The topic of records that name none: the only one that the rules read.
+    /// The topic of records that name none: the only topic of the rules. An error if they read several.
     pub(crate) fn default_topic(&self) -> anyhow::Result<String> {
         let mut topics: Vec<&String> =
-            self.rules().filter_map(|(_, plan)| rule(plan)).flat_map(|rule| &rule.topics).collect();
+            self.rules().filter_map(|(_, plan)| rule_plan(plan)).flat_map(|rule| &rule.topics).collect();
         topics.sort();
         topics.dedup();
         match topics.as_slice() {
@@ -137,54 +137,58 @@ impl Run {
         }
     }
 
-    /// Whether every rule tells of each record by itself, or has its time in it, so that a timestamp does not matter.
+    /// Whether no rule needs the records' timestamps: each notifies about single records, or finds the time in the value.
     pub(crate) fn needs_no_time(&self) -> bool {
-        let mut rules = self.rules().filter_map(|(_, plan)| rule(plan));
+        let mut rules = self.rules().filter_map(|(_, plan)| rule_plan(plan));
         rules.all(|rule| {
             rule.source.reading.event_time.is_some()
                 || alerting::decide::RuleParams::from_plan(rule).is_none()
         })
     }
 
-    /// What the rules' records are taken apart by, each format once.
+    /// The decoders of the rules' formats, each format once.
     pub(crate) fn decoders(&self) -> &[Decoder] {
         &self.decoders
     }
 
-    /// Takes a record.
-    pub(crate) fn push(&mut self, line: &Line, default_topic: Option<&str>) -> anyhow::Result<Pushed> {
+    /// Reads the record of a line.
+    pub(crate) fn push_line(
+        &mut self,
+        line: &RecordLine,
+        default_topic: Option<&str>,
+    ) -> anyhow::Result<RecordResult> {
         let topic = line.topic.as_deref().or(default_topic);
         let topic = topic.context("the record must name its topic: the rules read several")?;
         let time = match line.time_ms {
             Some(time) => time,
             None if self.needs_no_time() => 0,
-            None => return Ok(self.without_time(line, topic)),
+            None => return Ok(self.push_untimed(line, topic)),
         };
         let next = self.offsets.entry((topic.to_owned(), line.partition)).or_default();
         let offset = line.offset.unwrap_or(*next);
         *next = offset + 1;
-        Ok(line.with_raw((topic, offset, time), |raw| self.take(raw, None)))
+        Ok(line.with_raw((topic, offset, time), |raw| self.push_record(raw, None)))
     }
 
-    /// The names of the rules that count a record, by itself.
-    pub(crate) fn counting(&self, line: &Line, default_topic: Option<&str>) -> Vec<&str> {
+    /// The names of the rules that count this record, each rule run alone.
+    pub(crate) fn counting(&self, line: &RecordLine, default_topic: Option<&str>) -> Vec<&str> {
         let topic = line.topic.as_deref().or(default_topic).unwrap_or_default();
         let counts = |uid: Uuid, plan: &Plan| {
-            let alone = rule(plan).map(|rule| Replay::new([(uid, rule)]).0);
+            let alone = rule_plan(plan).map(|rule| Replay::new([(uid, rule)]).0);
             let record = (topic, line.offset.unwrap_or(0), line.time_ms.unwrap_or(0));
             alone.is_some_and(|mut alone| line.with_raw(record, |raw| alone.push(raw).matched > 0))
         };
         self.rules().filter(|(uid, plan)| counts(*uid, plan)).map(|(_, plan)| plan.name.as_str()).collect()
     }
 
-    /// Where rules find the time of records within their values.
+    /// The rules' settings for event times within values.
     pub(crate) fn event_times(&self) -> BTreeSet<&EventTime> {
-        let rules = self.rules().filter_map(|(_, plan)| rule(plan));
+        let rules = self.rules().filter_map(|(_, plan)| rule_plan(plan));
         rules.filter_map(|rule| rule.source.reading.event_time.as_ref()).collect()
     }
 
-    /// A record without a time is a dead letter all the same if it can't be decoded; otherwise nothing is decided by it.
-    fn without_time(&mut self, line: &Line, topic: &str) -> Pushed {
+    /// Reads a record without a time. If it can't be decoded it is a dead letter; otherwise it decides nothing.
+    fn push_untimed(&mut self, line: &RecordLine, topic: &str) -> RecordResult {
         self.read += 1;
         let mut document = Document::default();
         let mut failed = None;
@@ -192,31 +196,31 @@ impl Run {
             match line.with_raw((topic, 0, 0), |raw| decoder.decode(raw, &mut document).err()) {
                 None => {
                     self.untimed += 1;
-                    return Pushed::default();
+                    return RecordResult::default();
                 }
                 error => failed = error,
             }
         }
-        *self.apart.entry(topic.to_owned()).or_default() += 1;
-        self.dead(failed)
+        *self.undecodable_untimed.entry(topic.to_owned()).or_default() += 1;
+        self.count_undecodable(failed)
     }
 
-    fn dead(&mut self, undecodable: Option<DecodeError>) -> Pushed {
+    fn count_undecodable(&mut self, undecodable: Option<DecodeError>) -> RecordResult {
         if let Some(error) = &undecodable {
             *self.undecodable.entry(error.reason.name()).or_default() += 1;
         }
-        Pushed { matched: 0, undecodable }
+        RecordResult { matched: 0, undecodable }
     }
 
-    /// Takes a record as Kafka has it, and when the broker appended it, where it says so.
-    pub(crate) fn take(&mut self, record: &RawRecord<'_>, appended_ms: Option<i64>) -> Pushed {
+    /// Reads a Kafka record. `appended_ms`: when the broker appended it, if that is known.
+    pub(crate) fn push_record(&mut self, record: &RawRecord<'_>, appended_ms: Option<i64>) -> RecordResult {
         self.read += 1;
         let folded = self.replay.push_appended(record, appended_ms);
-        Pushed { matched: folded.matched, ..self.dead(folded.undecodable) }
+        RecordResult { matched: folded.matched, ..self.count_undecodable(folded.undecodable) }
     }
 
-    /// What to do where no record has a time.
-    pub(crate) fn timed(&self) -> anyhow::Result<()> {
+    /// Returns an error that says what to do if no record had a time.
+    pub(crate) fn require_times(&self) -> anyhow::Result<()> {
         if self.untimed == 0 || self.untimed + self.undecodable.values().sum::<u64>() < self.read {
             return Ok(());
         }
@@ -226,13 +230,13 @@ impl Run {
         )
     }
 
-    /// Decides what is due.
+    /// Decides what is due; returns the new notifications.
     pub(crate) fn decide(&mut self) -> Vec<Notice> {
         let events = self.replay.decide();
         events.iter().filter_map(|event| self.notice(event)).collect()
     }
 
-    /// Decides all there is to decide; with `until_ms`, up to there.
+    /// Decides everything that is left; with `until_ms`, up to that time, as if no more records came.
     pub(crate) fn finish(&mut self, until_ms: Option<i64>) -> Vec<Notice> {
         let events = self.replay.finish(until_ms);
         events.iter().filter_map(|event| self.notice(event)).collect()
@@ -241,7 +245,7 @@ impl Run {
     fn notice(&self, event: &ReplayEvent) -> Option<Notice> {
         let (plan, texts) = self.plans.get(&event.rule)?;
         let subject =
-            Subject { namespace: &plan.namespace, name: &plan.name, uid: plan.uid, plan: rule(plan)? };
+            Subject { namespace: &plan.namespace, name: &plan.name, uid: plan.uid, plan: rule_plan(plan)? };
         let data = match (&event.decision, &event.last) {
             (Some(decision), last) => {
                 let shown =
@@ -266,9 +270,10 @@ impl Run {
         })
     }
 
-    /// What became of the records, in words, a line each.
-    pub(crate) fn summary(&self) -> Vec<String> {
-        let mut lines = vec![format!("{} records read, {}", self.read, records::counted(&self.undecodable))];
+    /// The counts of records in words, one line each.
+    pub(crate) fn record_counts(&self) -> Vec<String> {
+        let mut lines =
+            vec![format!("{} records read, {}", self.read, records::describe_undecodable(&self.undecodable))];
         if self.untimed > 0 {
             lines.push(format!("{} without a time, so not counted", self.untimed));
         }
@@ -278,11 +283,15 @@ impl Run {
             let dropped = self.replay.dropped().iter().filter(|((of, _), _)| *of == uid);
             let mut dropped: BTreeMap<DropReason, i64> =
                 dropped.map(|((_, reason), count)| (*reason, *count)).collect();
-            let reads = |topic: &String| rule(plan).is_some_and(|rule| rule.topics.contains(topic));
-            let apart: i64 =
-                self.apart.iter().filter(|(topic, _)| reads(topic)).map(|(_, count)| count).sum();
-            if apart > 0 {
-                *dropped.entry(DropReason::Undecodable).or_default() += apart;
+            let reads = |topic: &String| rule_plan(plan).is_some_and(|rule| rule.topics.contains(topic));
+            let untimed: i64 = self
+                .undecodable_untimed
+                .iter()
+                .filter(|(topic, _)| reads(topic))
+                .map(|(_, count)| count)
+                .sum();
+            if untimed > 0 {
+                *dropped.entry(DropReason::Undecodable).or_default() += untimed;
             }
             lines.extend(
                 dropped
@@ -295,7 +304,7 @@ impl Run {
 }
 
 impl Notice {
-    /// For people: a line, and one for each of its summary. What is in them ends none.
+    /// The text for people: one line, and one for each line of the summary. No value in them can end a line.
     pub(crate) fn lines(&self) -> Vec<String> {
         let group: Vec<String> = self.group.iter().map(|(label, value)| format!("{label}={value}")).collect();
         let group = if group.is_empty() { String::new() } else { format!(" ({})", group.join(", ")) };

@@ -1,5 +1,7 @@
-//! The calendar behind `belfry schedule`, without a cluster.
+//! `belfry schedule`: works with Schedules and calendars without a cluster.
 
+mod checked;
+mod clock_shifts;
 pub(crate) mod expand;
 pub(crate) mod export;
 pub(crate) mod free;
@@ -8,6 +10,4 @@ mod manifest;
 mod names;
 mod output;
 pub(crate) mod preview;
-mod read;
-mod shifts;
 mod text;

@@ -1,12 +1,10 @@
-//! Where every command prints: the one door to the terminal.
+//! All output of all commands goes through this module.
 //!
-//! Invariant: nothing that is printed holds a character that terminals act on or hide (see [`domain::hides`]), and what is
-//! printed as a line is one: no title, group or refusal ends it. Only a document in a format of its own goes as it is, into
-//! a file or a pipe; and colours are ours, around what was made plain, on a terminal alone. Whoever reads may have had enough,
-//! as `head` does: then the process ends quietly.
+//! Nothing that is printed contains a character that terminals act on or hide (see [`domain::hides`]), and no title, group or refusal
+//! can end a line. Only a document in a format of its own is written unchanged, to a file or a pipe. On a terminal we add colours
+//! around text that was made plain. If the reader closes the pipe early, as `head` does, the process ends quietly.
 //!
-//! Never: standard output or error by another way. Clippy holds it: `print_stdout`, `print_stderr`, and the methods that
-//! `clippy.toml` bans.
+//! Clippy forbids every other way to print: `print_stdout`, `print_stderr`, and the methods that `clippy.toml` bans.
 #![allow(clippy::disallowed_methods, reason = "the one place that prints")]
 
 use std::fmt::Display;
@@ -15,16 +13,16 @@ use std::io::{self, BufWriter, IsTerminal as _, StderrLock, StdoutLock, Write};
 use domain::{Plain, plain_document, plain_json};
 use serde::Serialize;
 
-/// Standard output, whose end is no fault.
+/// Standard output. A closed pipe ends the process without an error.
 pub(crate) struct Out(StdoutLock<'static>);
 
 impl Write for Out {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        enough(self.0.write(bytes))
+        exit_on_closed_pipe(self.0.write(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        enough(self.0.flush())
+        exit_on_closed_pipe(self.0.flush())
     }
 }
 
@@ -32,14 +30,14 @@ fn out() -> Out {
     Out(io::stdout().lock())
 }
 
-fn enough<T>(written: io::Result<T>) -> io::Result<T> {
+fn exit_on_closed_pipe<T>(written: io::Result<T>) -> io::Result<T> {
     if matches!(&written, Err(error) if error.kind() == io::ErrorKind::BrokenPipe) {
         std::process::exit(0);
     }
     written
 }
 
-/// What colours are for.
+/// Colours by meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Colour {
     None,
@@ -61,17 +59,17 @@ impl Colour {
     }
 }
 
-/// Whether standard output takes colours: a terminal, where neither NO_COLOR (<https://no-color.org>) nor TERM says otherwise.
+/// Whether to print colours: standard output is a terminal, and neither NO_COLOR (<https://no-color.org>) nor TERM forbids them.
 pub(crate) fn takes_colours() -> bool {
     let var = |name: &str| std::env::var(name).unwrap_or_default();
-    colours(io::stdout().is_terminal(), &var("NO_COLOR"), &var("TERM"))
+    wants_colours(io::stdout().is_terminal(), &var("NO_COLOR"), &var("TERM"))
 }
 
-fn colours(is_terminal: bool, no_color: &str, term: &str) -> bool {
+fn wants_colours(is_terminal: bool, no_color: &str, term: &str) -> bool {
     is_terminal && no_color.is_empty() && term != "dumb"
 }
 
-/// A text with the colour that it has on a terminal.
+/// A text and its colour on a terminal.
 #[derive(Debug, Clone)]
 pub(crate) struct Painted(pub(crate) String, pub(crate) Colour);
 
@@ -81,59 +79,59 @@ impl From<String> for Painted {
     }
 }
 
-/// Lines on their way to a place.
-pub(crate) struct Lines<W: Write>(W);
+/// Writes many lines.
+pub(crate) struct LineWriter<W: Write>(W);
 
-impl<W: Write> Lines<W> {
-    /// A line, whatever its text holds.
+impl<W: Write> LineWriter<W> {
+    /// Writes a text as one line, made plain.
     pub(crate) fn line(&mut self, line: impl Display) -> io::Result<()> {
         writeln!(self.0, "{}", Plain(line))
     }
 
-    /// A value in a line.
+    /// Writes a value as JSON in one line.
     pub(crate) fn json(&mut self, value: &impl Serialize) -> io::Result<()> {
         let json = serde_json::to_string(value)?;
         writeln!(self.0, "{}", plain_json(&json))
     }
 
-    /// Has them all printed.
-    pub(crate) fn end(mut self) -> io::Result<()> {
+    /// Flushes all lines.
+    pub(crate) fn finish(mut self) -> io::Result<()> {
         self.0.flush()
     }
 }
 
-/// Many lines to standard output.
-pub(crate) fn lines() -> Lines<BufWriter<Out>> {
-    Lines(BufWriter::new(out()))
+/// A writer of many lines to standard output.
+pub(crate) fn lines() -> LineWriter<BufWriter<Out>> {
+    LineWriter(BufWriter::new(out()))
 }
 
-/// Many lines to standard error.
-pub(crate) fn notes() -> Lines<BufWriter<StderrLock<'static>>> {
-    Lines(BufWriter::new(io::stderr().lock()))
+/// A writer of many lines to standard error.
+pub(crate) fn notes() -> LineWriter<BufWriter<StderrLock<'static>>> {
+    LineWriter(BufWriter::new(io::stderr().lock()))
 }
 
-/// A line to standard output.
+/// Prints a line to standard output.
 pub(crate) fn line(line: impl Display) {
-    done(Lines(out()).line(line));
+    exit_on_error(LineWriter(out()).line(line));
 }
 
-/// A value in a line, to standard output.
+/// Prints a value as JSON in one line to standard output.
 pub(crate) fn json(value: &impl Serialize) {
-    done(Lines(out()).json(value));
+    exit_on_error(LineWriter(out()).json(value));
 }
 
-/// A line to standard error.
+/// Prints a line to standard error.
 pub(crate) fn note(line: impl Display) {
-    // Where that can't be told, nothing can.
-    let _ = Lines(io::stderr().lock()).line(line);
+    // If standard error can't be written, there is nowhere to report that.
+    let _ = LineWriter(io::stderr().lock()).line(line);
 }
 
-/// The lines of a page to standard output.
+/// Prints a page to standard output.
 pub(crate) fn page(page: &Page) {
-    done(out().write_all(page.text.as_bytes()));
+    exit_on_error(out().write_all(page.text.as_bytes()));
 }
 
-/// A document in a format of its own, such as a calendar's, to standard output: as it is, unless somebody looks at it.
+/// Writes a document in a format of its own, such as iCalendar, to standard output: unchanged, or made plain on a terminal.
 pub(crate) fn document(text: &str) -> io::Result<()> {
     let mut out = out();
     if io::stdout().is_terminal() {
@@ -144,7 +142,7 @@ pub(crate) fn document(text: &str) -> io::Result<()> {
     out.flush()
 }
 
-/// What went wrong, to standard error. Its further lines are indented, so that none of them passes for another message.
+/// Prints an error to standard error. Its further lines are indented, so that none of them looks like another message.
 pub(crate) fn error(text: &str) {
     indented(&format!("belfry: {text}")).for_each(note);
 }
@@ -155,15 +153,15 @@ pub(crate) fn indented(text: &str) -> impl Iterator<Item = String> {
     text.split('\n').enumerate().map(indent)
 }
 
-/// What can't be written is told.
-fn done(written: io::Result<()>) {
+/// If writing failed, prints the error and exits with code 2.
+fn exit_on_error(written: io::Result<()>) {
     if let Err(error) = written {
         note(format_args!("belfry: writing to standard output: {error}"));
         std::process::exit(2);
     }
 }
 
-/// Lines that are gathered before they are printed.
+/// Lines that are collected before they are printed.
 #[derive(Debug, Default)]
 pub(crate) struct Page {
     text: String,
@@ -171,18 +169,18 @@ pub(crate) struct Page {
 }
 
 impl Page {
-    /// For standard output as it is.
+    /// A page for standard output, with colours if it takes them.
     pub(crate) fn coloured() -> Self {
         Self { colours: takes_colours(), ..Self::default() }
     }
 
-    /// A line, whatever its text holds.
+    /// Writes a text as one line, made plain.
     pub(crate) fn line(&mut self, line: impl Display) {
         self.text.push_str(&Plain(line).to_string());
         self.text.push('\n');
     }
 
-    /// A line of parts.
+    /// Adds a line of several parts.
     pub(crate) fn painted(&mut self, parts: &[Painted]) {
         for part in parts {
             self.paint(part, 0);
@@ -190,7 +188,7 @@ impl Page {
         self.text.push('\n');
     }
 
-    /// Rows below a header, their columns wide enough for all but the last.
+    /// Adds a table. Each column but the last is as wide as its widest cell.
     pub(crate) fn table(&mut self, header: &[&str], rows: &[Vec<Painted>]) {
         let header = header.iter().map(|name| Painted((*name).to_owned(), Colour::Faint)).collect::<Vec<_>>();
         let shown = |text: &str| domain::plain(text).chars().count();
@@ -228,7 +226,7 @@ impl Page {
         self.text.extend(std::iter::repeat_n(' ', width.saturating_sub(text.chars().count())));
     }
 
-    /// A value in a line.
+    /// Writes a value as JSON in one line.
     pub(crate) fn json(&mut self, value: &serde_json::Value) {
         self.text.push_str(&plain_json(&value.to_string()));
         self.text.push('\n');
@@ -249,16 +247,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn colours_are_for_a_terminal_whose_owner_wants_them() {
-        assert!(colours(true, "", "xterm"));
+    fn colours_need_a_terminal_and_no_veto() {
+        assert!(wants_colours(true, "", "xterm"));
         for (is_terminal, no_color, term) in [(false, "", "xterm"), (true, "1", "xterm"), (true, "", "dumb")]
         {
-            assert!(!colours(is_terminal, no_color, term));
+            assert!(!wants_colours(is_terminal, no_color, term));
         }
     }
 
     #[test]
-    fn a_tables_columns_are_as_wide_as_what_is_shown_and_colours_stand_around_what_was_made_plain() {
+    fn columns_are_as_wide_as_the_plain_text_and_colours_surround_it() {
         let rows = [
             vec![
                 Painted("a\u{1b}[31m".to_owned(), Colour::Bad),

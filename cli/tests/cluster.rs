@@ -1,4 +1,4 @@
-//! The hub, found by a kubeconfig: through an API server that passes connections on, with TLS to the hub inside of them.
+//! Commands find the hub by a kubeconfig: an API server forwards their connections, and inside these is TLS to the hub.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panics")]
 
 use std::net::SocketAddr;
@@ -328,7 +328,7 @@ async fn a_list_ends_at_its_limit_of_lines() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_not_the_hub_hears_no_token() {
+async fn a_server_with_another_certificate_gets_no_token() {
     let (stranger, ..) = certificate(NAME);
     for (name, tells) in [(NAME, Some(stranger)), ("other.belfry-system.svc", None)] {
         let bed = Bed::new(name, tells, false).await;
@@ -339,7 +339,7 @@ async fn who_is_not_the_hub_hears_no_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_may_not_read_is_told_so_in_the_policys_words() {
+async fn a_user_without_rights_sees_the_policys_message() {
     let bed = Bed::new(NAME, None, true).await;
     let (code, _, told) = bed.belfry(&["list"]).await;
     assert_eq!(code, 2);
@@ -354,7 +354,7 @@ async fn who_may_not_read_is_told_so_in_the_policys_words() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_the_hub_keeps_no_dead_letter_it_is_said_in_which_topic_they_are() {
+async fn if_the_hub_keeps_no_dead_letter_the_answer_names_the_topics() {
     let bed = Bed::new(NAME, None, false).await;
     let (code, out, told) = bed.belfry(&["dead-letters"]).await;
     assert_eq!((code, out.as_str()), (0, ""), "{told}");

@@ -95,7 +95,7 @@ fn an_expression_may_begin_with_a_minus() {
 }
 
 #[test]
-fn of_several_rules_it_is_said_which_matches() {
+fn with_several_rules_the_output_names_those_that_match() {
     let rule = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/rule.yaml")).unwrap();
     let second = rule.replace("payment-errors", "second").replace("[\"WARN\", \"ERROR\"]", "[\"WARN\"]");
     let folder = tempfile::tempdir().unwrap();
@@ -111,7 +111,7 @@ fn of_several_rules_it_is_said_which_matches() {
 }
 
 #[test]
-fn a_repeat_moves_the_time_on_that_rules_read_in_the_value() {
+fn a_repeat_moves_the_event_time_within_the_value() {
     let rule = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/rule.yaml")).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let timed = rule
@@ -129,7 +129,7 @@ fn a_repeat_moves_the_time_on_that_rules_read_in_the_value() {
 }
 
 #[test]
-fn options_of_the_hub_are_shown_where_it_is_asked_and_taken_before_a_command_too() {
+fn help_shows_options_of_the_hub_with_commands_that_ask_it_and_they_may_come_first() {
     for command in [&["match"][..], &["lint"], &["rule", "try"], &["schedule", "preview"], &[]] {
         let (_, help) = belfry(&[command, &["--help"]].concat(), "");
         assert!(!help.contains("--hub") && !help.contains("kubeconfig"), "{help}");
@@ -167,7 +167,7 @@ fn completions_and_a_manual_know_all_commands() {
 }
 
 #[test]
-fn as_a_plugin_of_kubectl_it_is_called_so() {
+fn as_a_plugin_the_help_says_kubectl_belfry() {
     let folder = tempfile::tempdir().unwrap();
     let plugin = folder.path().join("kubectl-belfry");
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_belfry"), &plugin).unwrap();
@@ -177,7 +177,7 @@ fn as_a_plugin_of_kubectl_it_is_called_so() {
 }
 
 #[test]
-fn words_that_are_no_id_are_answered_with_what_may_be_written() {
+fn the_error_of_a_bad_id_says_what_is_allowed() {
     for (arguments, allowed) in [
         (&["list", "--object", "hook"][..], "KIND/NAME"),
         (&["ask", "nonsense"], "36 characters"),
@@ -230,7 +230,7 @@ async fn a_backtest_reads_a_topics_past_to_its_end_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn an_object_that_is_not_there_and_a_hub_without_tls_are_told_with_what_to_do() {
+fn the_errors_of_a_missing_object_and_a_hub_without_tls_say_what_to_do() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! Every command over texts that would act on a terminal: what is printed holds none of it, and forges no line.
+//! Every command gets texts that would act on a terminal. Its output contains no such character and no forged line.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panics")]
 
 use std::io::{BufRead as _, BufReader, Write as _};

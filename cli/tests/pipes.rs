@@ -1,4 +1,4 @@
-//! Whoever reads has had enough, as `head` does: no command takes that for a fault.
+//! The reader closes the pipe early, as `head` does. No command treats that as an error.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panics")]
 
 use std::io::{BufRead as _, BufReader, Write as _};

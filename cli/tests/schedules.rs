@@ -99,7 +99,7 @@ fn fits(yaml: &str) {
 }
 
 #[test]
-fn what_google_writes_is_taken_with_what_is_not() {
+fn an_import_from_google_reports_what_it_leaves_out() {
     let Ran { code, out, told } = import("google.ics");
     assert_eq!(code, 0, "{told}");
     fits(&out);
@@ -129,7 +129,7 @@ fn what_google_writes_is_taken_with_what_is_not() {
 }
 
 #[test]
-fn what_outlook_writes_is_taken_and_a_zone_that_nobody_has_is_refused() {
+fn an_import_from_outlook_refuses_an_unknown_zone() {
     let Ran { code, out, told } = import("outlook.ics");
     assert_eq!(code, 1, "{told}");
     fits(&out);
@@ -144,7 +144,7 @@ fn what_outlook_writes_is_taken_and_a_zone_that_nobody_has_is_refused() {
 }
 
 #[test]
-fn what_apple_writes_is_taken_and_floating_times_need_a_zone() {
+fn in_an_import_from_apple_floating_times_need_a_zone() {
     let Ran { code, out, told } = import("apple.ics");
     assert_eq!(code, 1, "{told}");
     fits(&out);
@@ -171,7 +171,7 @@ fn what_apple_writes_is_taken_and_floating_times_need_a_zone() {
 }
 
 #[test]
-fn what_is_broken_is_told_and_stops_no_other() {
+fn a_broken_event_is_reported_and_the_others_are_imported() {
     let Ran { code, out, told } = schedule(&["import", "broken.ics", "--report", "json"], b"");
     assert_eq!(code, 1);
     assert_eq!(documents(&out).len(), 1);
@@ -222,7 +222,7 @@ fn a_file_is_written_whole_or_not_at_all_and_nothing_is_an_error() {
 }
 
 #[test]
-fn what_is_imported_passes_lint_and_comes_back_the_same_from_an_export() {
+fn imported_schedules_pass_lint_and_export_to_the_same_events() {
     for file in ["google.ics", "outlook.ics", "apple.ics"] {
         let first = import(file).out;
         let exported = schedule(&["export", "-f", "-"], first.as_bytes());
@@ -243,7 +243,7 @@ fn what_is_imported_passes_lint_and_comes_back_the_same_from_an_export() {
 }
 
 #[test]
-fn what_other_programs_write_is_valid_and_comes_back_the_same_from_an_export() {
+fn calendars_of_other_programs_import_as_valid_schedules_and_export_to_the_same_events() {
     for (file, zone) in [
         ("exchange", "Europe/London"),
         ("outlook", "UTC"),
@@ -338,7 +338,7 @@ fn a_preview_shows_what_clock_changes_do() {
 }
 
 #[test]
-fn what_the_document_shows_is_what_the_commands_print() {
+fn the_commands_print_what_the_documentation_shows() {
     let text = include_str!("../../docs/icalendar.md");
     let block = |begin: &str| -> &str {
         let from = text.find(begin).unwrap() + begin.len();
@@ -360,7 +360,7 @@ fn what_the_document_shows_is_what_the_commands_print() {
 }
 
 #[test]
-fn free_times_are_those_that_nobody_has_within_everybodys_hours() {
+fn free_times_clash_with_nobody_and_are_within_everybodys_working_hours() {
     let two = r#"
 apiVersion: belfry.dev/v1alpha1
 kind: Schedule
@@ -431,7 +431,7 @@ spec: {title: Three, start: "2026-01-05", timeZone: Europe/Berlin, allDay: true,
 }
 
 #[test]
-fn ten_thousand_events_are_imported_and_each_is_told_of() {
+fn ten_thousand_events_are_imported_and_each_is_reported() {
     let event = |number: usize| {
         let zone = if number % 100 == 99 { "Mars" } else { "Europe/Berlin" };
         format!(

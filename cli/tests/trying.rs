@@ -1,4 +1,4 @@
-//! `rule try`, `match`, `rule test` and `lint` over what people have: lines that are no records, templates among manifests.
+//! `rule try`, `match`, `rule test` and `lint` accept what users have: lines that are not records, templates among manifests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panics")]
 
 use std::io::Write as _;
@@ -38,7 +38,7 @@ const LINES: &[u8] = b"{\"a\":2}\n\
     {\"a\":3}";
 
 #[test]
-fn a_line_that_can_not_be_decoded_is_told_as_a_dead_letter_and_the_next_one_follows() {
+fn a_line_that_can_not_be_decoded_is_reported_as_a_dead_letter_and_the_next_one_is_read() {
     let (code, text, notes) = belfry(&["match", "record.a > 1", "--records", "-"], testdata(), LINES);
     assert_eq!(code, 0, "{notes}");
     let lines: Vec<&str> = text.lines().collect();

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use domain::{Digest, Kind, Plan};
+use domain::{Digest, ObjectKind, Plan};
 use protocol::Client;
 use protocol::messages::{ChannelRequest, LiveObjects, ObjectStatus, PutPlans};
 use tokio::sync::{Notify, watch};
@@ -126,7 +126,7 @@ impl Hub {
         };
         // Notifications that wait for a channel are sent when it appears, but not those of objects that were deleted
         // before.
-        if differ.iter().any(|plan| plan.kind() == Kind::NotificationChannel) {
+        if differ.iter().any(|plan| plan.kind() == ObjectKind::NotificationChannel) {
             self.deletions.all_told().await;
         }
         for batch in differ.chunks(BATCH) {

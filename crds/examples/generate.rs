@@ -7,5 +7,5 @@ fn main() -> std::io::Result<()> {
         std::fs::write(folder.join(definition.file), yaml)?;
     }
     let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/fields.md");
-    std::fs::write(page, crds::reference())
+    std::fs::write(page, crds::field_reference())
 }

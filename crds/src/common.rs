@@ -1,4 +1,4 @@
-//! What the kinds share: durations, references, conditions, and the pieces of schema that say their bounds.
+//! Types that the kinds share (durations, references, status conditions), and functions that make validation rules.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -35,7 +35,7 @@ impl JsonSchema for Duration {
     }
 }
 
-/// Whole minutes, before something, or after it if negative: `10m`, `1h30m`, `-10m`.
+/// A time before something in whole minutes; negative means after it: `10m`, `1h30m`, `-10m`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SignedMinutes(pub String);
@@ -62,20 +62,20 @@ impl JsonSchema for SignedMinutes {
     }
 }
 
-/// CEL: the units of a duration at most once and in falling order, which Go's `duration()` does not ask for.
-const UNITS_FALL: &str = "self.matches('^([0-9]{1,5}h)?([0-9]{1,5}m)?([0-9]{1,5}s)?([0-9]{1,5}ms)?$')";
+/// CEL: each unit of a duration at most once, larger units first. Go's `duration()` doesn't require this.
+const UNITS_IN_ORDER: &str = "self.matches('^([0-9]{1,5}h)?([0-9]{1,5}m)?([0-9]{1,5}s)?([0-9]{1,5}ms)?$')";
 
-/// The rules of a duration between two bounds, both included.
+/// The validation rules of a duration between two inclusive bounds.
 pub(crate) fn between(least: &str, most: &str) -> Value {
     json!([{
         "rule": format!(
-            "{UNITS_FALL} && duration(self) >= duration('{least}') && duration(self) <= duration('{most}')"
+            "{UNITS_IN_ORDER} && duration(self) >= duration('{least}') && duration(self) <= duration('{most}')"
         ),
         "message": format!("must be a duration from {least} to {most}, such as 1h30m, 15m, 10s or 500ms: each unit at most once, larger ones first"),
     }])
 }
 
-/// The rules of a duration of whole minutes between two bounds, both included.
+/// The validation rules of a duration in whole minutes between two inclusive bounds.
 pub(crate) fn minutes(least: &str, most: &str) -> Value {
     json!([{
         "rule": format!(
@@ -85,13 +85,13 @@ pub(crate) fn minutes(least: &str, most: &str) -> Value {
     }])
 }
 
-/// One rule with its message.
+/// A validation rule in CEL, with its message.
 pub(crate) fn cel(rule: &str, message: &str) -> Value {
     json!({"rule": rule, "message": message})
 }
 
-/// The rule of a union: the member named like `type` (lower camel case) is there, and no other. Types named in `bare`
-/// have no member.
+/// The validation rule of a union: it has the member named like its `type` (in lower camel case), and no other. `members` are
+/// pairs of type and member; the types in `bare` have no member.
 pub(crate) fn union(members: &[(&str, &str)], bare: &[&str]) -> Value {
     let fields = |but: &str| -> String {
         let others: Vec<&str> =
@@ -146,7 +146,7 @@ pub struct ConfigMapKeyRef {
     pub key: String,
 }
 
-/// Where the certificates of a private authority are.
+/// The certificates of a private authority.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [cel(
@@ -162,7 +162,7 @@ pub struct CaBundle {
     pub secret_ref: Option<SecretKeyRef>,
 }
 
-/// Who is told.
+/// One channel that gets notifications.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Notify {
@@ -179,44 +179,44 @@ pub struct ChannelRef {
     pub name: String,
 }
 
-/// The last message that an object caused.
+/// The last notification that an object caused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LastNotification {
-    /// Its id: belfry ask tells all that became of it.
+    /// Its id; belfry ask shows its deliveries and attempts.
     #[schemars(length(max = 36))]
     pub id: String,
     /// When it was decided.
     pub time: Moment,
-    /// Delivered, Pending, or why it was not; of several deliveries what became of the worst.
+    /// Delivered, Pending, or why it was not delivered. Of several deliveries, the worst.
     #[schemars(length(max = 512))]
     pub outcome: String,
 }
 
-/// Messages that nobody got at a channel.
+/// Deliveries over one channel that did not arrive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Undelivered {
     /// The channel.
     #[schemars(length(max = 63))]
     pub channel: String,
-    /// How many, since a later one last arrived, and without those that were sent again.
+    /// How many since the last one that arrived, without those that were sent again.
     #[schemars(range(min = 0))]
     pub count: i64,
-    /// When the first of them was given up.
+    /// When the first of them was given up or expired.
     pub since: Moment,
-    /// Why the last of them was: Dead or Expired, and the receiver's words.
+    /// Why the last of them did not arrive: Dead or Expired, and the receiver's words.
     #[schemars(length(max = 512))]
     pub reason: String,
 }
 
-/// A moment in status: RFC 3339, UTC, whole seconds.
+/// A time in a status: RFC 3339, UTC, whole seconds.
 pub type Moment = Time;
 
-/// The schema of `status.conditions`, with upstream's limits, which the derive leaves out.
+/// The schema of `status.conditions`, with the limits of Kubernetes' own definitions, which the derive leaves out.
 pub(crate) fn conditions(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
-        "description": "Where the object stands, as kubectl wait, Helm, Flux and Argo CD read it: Ready; Reconciling and Stalled only while they are true; and what this kind adds.",
+        "description": "The object's status conditions, as kubectl wait, Helm, Flux and Argo CD read them: Ready; Reconciling and Stalled only while they are true; and those of this kind.",
         "type": "array",
         "maxItems": 16,
         "x-kubernetes-list-type": "map",
@@ -238,7 +238,7 @@ pub(crate) fn conditions(_: &mut SchemaGenerator) -> Schema {
                     "enum": ["True", "False", "Unknown"],
                 },
                 "observedGeneration": {
-                    "description": "The metadata.generation that it was found for.",
+                    "description": "The metadata.generation that the condition is about.",
                     "type": "integer",
                     "format": "int64",
                     "minimum": 0,

@@ -1,4 +1,4 @@
-//! When matching records are an alert: the union of conditions of an `AlertRule`.
+//! The union of an `AlertRule`'s conditions: when matching records are an alert.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::common::{self, Duration};
 
-/// The members of the union of conditions.
+/// The types of conditions, each with its member of the union.
 const CONDITIONS: [(&str, &str); 8] = [
     ("Frequency", "frequency"),
     ("Spike", "spike"),
@@ -19,7 +19,7 @@ const CONDITIONS: [(&str, &str); 8] = [
     ("Ratio", "ratio"),
 ];
 
-/// One of the two bounds.
+/// The validation rule that exactly one of `above` and `below` is given.
 fn one_bound() -> serde_json::Value {
     serde_json::json!([common::cel(
         "has(self.above) != has(self.below)",
@@ -27,13 +27,13 @@ fn one_bound() -> serde_json::Value {
     )])
 }
 
-/// When matching records are an alert. By event time; exact whatever the order in which records come.
+/// When matching records are an alert, by event time. The result does not depend on the order in which records come.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = common::union(&CONDITIONS, &["Any"])))]
 pub struct Condition {
-    /// Any: each matching record. Frequency: at least count of them in a window. Spike: many times more or fewer than in
-    /// the window before. Flatline: fewer than below in a window. NewValue: a value that the group has not had. Cardinality:
+    /// Any: each matching record. Frequency: at least count records in a window. Spike: many times more or fewer than in
+    /// the window before. Flatline: fewer than below in a window. NewValue: a value that the group has not had before. Cardinality:
     /// more or fewer distinct values in a window. Change: a value that differs from the one before. Extreme: a new highest
     /// or lowest number. Ratio: the share of records for which an expression is true.
     #[serde(rename = "type")]
@@ -41,7 +41,7 @@ pub struct Condition {
     /// At least count matching records in a window.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frequency: Option<Frequency>,
-    /// The newest window against the one before it.
+    /// Many times more or fewer matching records than in the window before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spike: Option<Spike>,
     /// Fewer than below matching records in a window.
@@ -56,15 +56,15 @@ pub struct Condition {
     /// A value that differs from the one before it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub change: Option<Change>,
-    /// A number beyond all that the group has had before.
+    /// A number higher or lower than all that the group has had before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub extreme: Option<Extreme>,
-    /// The share of the matching records for which another expression is true as well.
+    /// The share of matching records for which another expression is true too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ratio: Option<Ratio>,
 }
 
-/// Kind of condition.
+/// The types of conditions.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub enum ConditionType {
@@ -92,18 +92,18 @@ pub struct Frequency {
     pub window: Duration,
 }
 
-/// The newest window against the one before it.
+/// Many times more or fewer matching records than in the window before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Spike {
-    /// How many times as many records the larger window must have as the other, above 1, such as "3" or "2.5".
+    /// How many times more records the larger window must have than the other, above 1, such as "3" or "2.5".
     #[schemars(length(min = 1, max = 24), regex(pattern = r"^[0-9]{1,4}(\.[0-9]{1,3})?$"))]
     pub ratio: String,
     /// Length of each of the two windows, by event time, 1s to 84h.
     #[schemars(extend("x-kubernetes-validations" = common::between("1s", "84h")))]
     pub window: Duration,
     /// The larger window must have at least this many records: a jump from 1 to 3 is seldom news.
-    #[serde(default = "few")]
+    #[serde(default = "ten")]
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub min_count: i64,
     /// Up: more than before. Down: fewer than before. Both: either.
@@ -111,7 +111,7 @@ pub struct Spike {
     pub direction: SpikeDirection,
 }
 
-fn few() -> i64 {
+fn ten() -> i64 {
     10
 }
 
@@ -129,28 +129,28 @@ pub enum SpikeDirection {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Flatline {
-    /// Fewer than this many; 1 speaks of silence.
-    #[serde(default = "none")]
+    /// Fewer than this many; 1 means no record at all.
+    #[serde(default = "one")]
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub below: i64,
     /// Length of the window, by event time, 1s to 168h.
     #[schemars(extend("x-kubernetes-validations" = common::between("1s", "168h")))]
     pub window: Duration,
-    /// Groups that are watched though they were never seen, each with all labels of groupBy. Others are watched from their
-    /// first record on.
+    /// Groups that are watched even before their first record, each with all labels of groupBy. Other groups are watched from
+    /// their first record on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "groups")]
     pub groups: Vec<BTreeMap<String, String>>,
 }
 
-fn none() -> i64 {
+fn one() -> i64 {
     1
 }
 
-/// Groups by name.
+/// The schema of [`Flatline::groups`].
 fn groups(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
-        "description": "Groups that are watched though they were never seen, each with all labels of groupBy. Others are watched from their first record on.",
+        "description": "Groups that are watched even before their first record, each with all labels of groupBy. Other groups are watched from their first record on.",
         "type": "array",
         "maxItems": 100,
         "x-kubernetes-list-type": "atomic",
@@ -170,7 +170,7 @@ pub struct NewValue {
     /// Where the value is, such as record.country. A record without it is not counted.
     #[schemars(length(min = 1, max = 256))]
     pub path: String,
-    /// How long after a group's first record its values are only remembered, 0s to 168h; 0s when absent.
+    /// For how long after a group's first record its values are remembered without an alert, 0s to 168h; 0s when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-validations" = common::between("0s", "168h")))]
     pub learn_for: Option<Duration>,
@@ -206,7 +206,7 @@ pub struct Change {
     pub path: String,
 }
 
-/// A number beyond all that the group has had before.
+/// A number higher or lower than all that the group has had before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Extreme {
@@ -217,7 +217,7 @@ pub struct Extreme {
     pub direction: ExtremeDirection,
 }
 
-/// Which way a number goes beyond the others.
+/// Whether a new highest or a new lowest number counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub enum ExtremeDirection {
@@ -225,7 +225,7 @@ pub enum ExtremeDirection {
     Lowest,
 }
 
-/// The share of the matching records for which another expression is true as well.
+/// The share of matching records for which another expression is true too.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = one_bound()))]
@@ -237,7 +237,7 @@ pub struct Ratio {
     #[schemars(extend("x-kubernetes-validations" = common::between("1s", "168h")))]
     pub window: Duration,
     /// The window must have at least this many matching records: one failure of two requests is seldom news.
-    #[serde(default = "few")]
+    #[serde(default = "ten")]
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub min_count: i64,
     /// More than this share, such as 5% or 0.1%.

@@ -1,7 +1,7 @@
-//! The CustomResourceDefinitions: what the derive makes of the types, mended in this one place.
+//! The CustomResourceDefinitions. This module corrects what the derive makes of the types.
 //!
-//! The derive writes `nullable` at every option, formats of unsigned integers, and no default of status. Here that is put
-//! right, and names are bounded, since child objects carry them.
+//! The derive writes `nullable` for every `Option`, formats of unsigned integers, and no default for status. Names of objects are
+//! bounded here too, because names of child objects contain them.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt as _;
@@ -17,22 +17,22 @@ pub struct Definition {
     pub json: Value,
 }
 
-/// All four, mended.
+/// All four definitions, corrected.
 pub fn definitions() -> [Definition; 4] {
     [
-        Definition { file: "notificationchannels.yaml", json: mended(&NotificationChannel::crd()) },
-        Definition { file: "alertrules.yaml", json: mended(&AlertRule::crd()) },
-        Definition { file: "schedules.yaml", json: mended(&Schedule::crd()) },
-        Definition { file: "bookableresources.yaml", json: mended(&BookableResource::crd()) },
+        Definition { file: "notificationchannels.yaml", json: corrected(&NotificationChannel::crd()) },
+        Definition { file: "alertrules.yaml", json: corrected(&AlertRule::crd()) },
+        Definition { file: "schedules.yaml", json: corrected(&Schedule::crd()) },
+        Definition { file: "bookableresources.yaml", json: corrected(&BookableResource::crd()) },
     ]
 }
 
-fn mended(crd: &CustomResourceDefinition) -> Value {
+fn corrected(crd: &CustomResourceDefinition) -> Value {
     // A definition is plain data: strings, numbers, lists and maps.
     let mut crd = serde_json::to_value(crd).unwrap_or_default();
     for version in crd.pointer_mut("/spec/versions").and_then(Value::as_array_mut).into_iter().flatten() {
         if let Some(root) = version.pointer_mut("/schema/openAPIV3Schema") {
-            mend_schema(root);
+            correct_schema(root);
             root["x-kubernetes-validations"] = json!([{
                 "rule": "self.metadata.name.size() <= 63",
                 "message": "metadata.name must have at most 63 characters",
@@ -40,7 +40,7 @@ fn mended(crd: &CustomResourceDefinition) -> Value {
             if let Some(status) = root.pointer_mut("/properties/status") {
                 status["default"] = json!({"observedGeneration": -1});
                 status["description"] =
-                    json!("What operator, hub and workers know. Written by the operator alone.");
+                    json!("What operator, hub and workers know. Only the operator writes it.");
             }
             root["properties"]["spec"]["description"] = json!("What is wanted.");
         }
@@ -48,7 +48,7 @@ fn mended(crd: &CustomResourceDefinition) -> Value {
     crd
 }
 
-/// What a pattern asks for, in words: the API server would show the pattern alone.
+/// For each pattern a message in words, because the API server would show only the pattern.
 const WORDS: [(&str, &str); 24] = [
     (
         r"^https?://[^\s/@?#]+([/?#]\S*)?$",
@@ -113,7 +113,7 @@ const WORDS: [(&str, &str); 24] = [
     ),
 ];
 
-/// Says a pattern in words as well.
+/// Adds the validation rule with the pattern's message in words.
 fn add_words(object: &mut Map<String, Value>) {
     let pattern = object.get("pattern").and_then(Value::as_str);
     let Some((pattern, words)) = WORDS.into_iter().find(|(known, _)| Some(*known) == pattern) else { return };
@@ -127,8 +127,8 @@ fn add_words(object: &mut Map<String, Value>) {
     }
 }
 
-/// Mends a schema and what is below it.
-fn mend_schema(schema: &mut Value) {
+/// Corrects a schema and everything below it.
+fn correct_schema(schema: &mut Value) {
     let Some(object) = schema.as_object_mut() else { return };
     object.remove("nullable");
     object.remove("title");
@@ -152,16 +152,16 @@ fn mend_schema(schema: &mut Value) {
         }
     }
     if let Some(Value::Object(children)) = object.get_mut("properties") {
-        children.values_mut().for_each(mend_schema);
+        children.values_mut().for_each(correct_schema);
     }
     for key in ["items", "additionalProperties"] {
         if let Some(child) = object.get_mut(key) {
-            mend_schema(child);
+            correct_schema(child);
         }
     }
 }
 
-/// The largest number of an integer's format that JSON readers agree on (2^53).
+/// The largest integer of the format that all JSON parsers read exactly (2^53 for int64).
 fn widest(object: &Map<String, Value>) -> i64 {
     if object.get("format") == Some(&json!("int64")) { 1 << 53 } else { 0 }
 }

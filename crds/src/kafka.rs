@@ -1,5 +1,5 @@
-//! How a Kafka cluster is reached: TLS and login, the same for a rule's source and a channel. Secrets are references, with
-//! the names of keys that Strimzi's KafkaUser writes as defaults.
+//! How to connect to a Kafka cluster: TLS and login, the same for a rule's source and a channel. Secrets are references. The
+//! default keys are those that Strimzi writes for a KafkaUser.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -25,7 +25,7 @@ pub struct CertificateRef {
     /// Name of the Secret, in this namespace.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub name: String,
-    /// Key with the certificate (PEM) and those that it chains through: user.crt, or tls.crt as cert-manager writes it.
+    /// Key with the certificate and its intermediate certificates (PEM): user.crt, or tls.crt as cert-manager writes it.
     #[serde(default = "user_crt")]
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^(\.?[-_a-zA-Z0-9])[-._a-zA-Z0-9]*$"))]
     pub certificate_key: String,
@@ -69,8 +69,8 @@ fn password() -> String {
     ),
 ]))]
 pub struct KafkaSasl {
-    /// How a password is shown: ScramSha512, ScramSha256, or Plain, which needs tls. OAuthBearer: with a token, which needs
-    /// tls.
+    /// How the client logs in. With a password: ScramSha512, ScramSha256, or Plain, which needs tls. With a token: OAuthBearer,
+    /// which needs tls.
     pub mechanism: SaslMechanism,
     /// The login name.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -87,7 +87,7 @@ pub struct KafkaSasl {
     pub oauth: Option<KafkaOAuth>,
 }
 
-/// How a login is proven.
+/// How the client logs in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub enum SaslMechanism {
@@ -106,20 +106,20 @@ pub struct KafkaOAuth {
     /// Redirects are not followed.
     #[schemars(length(min = 9, max = 1024), regex(pattern = r"^https://[^\s#]+$"))]
     pub token_endpoint: String,
-    /// Who asks.
+    /// The client's id.
     #[schemars(length(min = 1, max = 256), regex(pattern = r"^[\x20-\x7e]+$"))]
     pub client_id: String,
     /// Secret key with the client's secret.
     pub client_secret_ref: SecretKeyRef,
-    /// What is asked for, names separated by spaces; the server's default when absent.
+    /// The requested scope, names separated by spaces; the server's default when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512), regex(pattern = r"^[\x20-\x7e]+$"))]
     pub scope: Option<String>,
-    /// For whom the token shall be, where the server wants to be told.
+    /// The requested audience of the token, for servers that need it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512), regex(pattern = r"^[\x20-\x7e]+$"))]
     pub audience: Option<String>,
-    /// Certificates (PEM) of a private authority of the endpoint's certificate, beside the public ones.
+    /// Certificates (PEM) of a private authority for the endpoint's certificate, in addition to the public ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_bundle: Option<CaBundle>,
 }
@@ -137,8 +137,8 @@ pub struct PasswordRef {
     pub key: String,
 }
 
-/// The rule of whatever has both `tls` and `sasl`.
-pub(crate) fn no_bare_password() -> serde_json::Value {
+/// The validation rule that a password or token is not sent without TLS. For types that have `tls` and `sasl`.
+pub(crate) fn no_cleartext_login() -> serde_json::Value {
     common::cel(
         "!has(self.sasl) || !(self.sasl.mechanism in ['Plain', 'OAuthBearer']) || has(self.tls)",
         "sasl.mechanism Plain and OAuthBearer show password or token as it is, so they need tls (an empty tls: {} trusts public authorities)",

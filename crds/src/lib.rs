@@ -1,10 +1,10 @@
-//! Wire types of Belfry's four kinds, and the definitions that a cluster learns them from.
+//! The types of Belfry's four kinds as manifests write them, and the CustomResourceDefinitions made from these types.
 //!
-//! What is said here is what a manifest may say: every string, number and list is bounded, unions are `type` plus
-//! exactly that member, and whatever the schema can refuse it refuses, in words. Meanings (does the expression compile,
-//! does the recurrence ever happen) are the controllers' to check.
+//! Every string, number and list is bounded. A union is `type` plus exactly the member of that name. Whatever the schema can
+//! refuse, it refuses, with a message in words. The controllers check the rest: whether an expression compiles, whether a
+//! recurrence ever happens.
 //!
-//! Never here: domain values, I/O, or a field that nothing reads.
+//! Doc comments of fields are what `kubectl explain` and docs/fields.md show. Each field is read by some part of Belfry.
 
 #![allow(
     clippy::duplicated_attributes,
@@ -15,22 +15,23 @@ pub mod channel;
 pub mod common;
 mod condition;
 mod definition;
+mod field_reference;
 pub mod kafka;
-mod reference;
 pub mod resource;
 pub mod rule;
 pub mod schedule;
 
 pub use channel::NotificationChannel;
 pub use definition::{Definition, definitions};
-pub use reference::reference;
+pub use field_reference::field_reference;
 pub use resource::BookableResource;
 pub use rule::AlertRule;
 pub use schedule::Schedule;
 
-/// The group of all kinds.
+/// The API group of all kinds.
 pub const GROUP: &str = "belfry.dev";
-/// A channel's annotation: any value sends one test message, once per value.
+/// Annotation of a channel: each new value sends one test message.
 pub const SEND_TEST: &str = "belfry.dev/send-test";
-/// A channel's annotation: `all@<anything>` or `<delivery id>@<anything>` sends dead letters again, once per value.
+/// Annotation of a channel: each new value `all@<anything>` or `<delivery id>@<anything>` sends all dead deliveries, or that one,
+/// again.
 pub const RESEND: &str = "belfry.dev/resend";

@@ -1,7 +1,7 @@
 //! `BookableResource`: a room, a machine, anything that schedules book: how many at once, and from which namespaces.
 //!
-//! Its status shows when it is taken. Never here: by whom of another namespace. Whoever may read it would learn of other
-//! namespaces' schedules.
+//! Its status shows when it is taken, but names no schedule of another namespace: readers of the status may not be allowed to
+//! see that namespace's schedules.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::common::{self, Moment};
 
-/// A room, a machine, anything that Schedules book: how many may at once, and from which namespaces.
+/// A room, a machine, anything that Schedules book: how many may have it at once, and from which namespaces.
 #[derive(CustomResource, Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "belfry.dev",
@@ -22,7 +22,7 @@ use crate::common::{self, Moment};
     namespaced,
     status = "BookableResourceStatus",
     derive = "PartialEq",
-    doc = "A room, a machine, anything that Schedules book: how many may at once, and from which namespaces.",
+    doc = "A room, a machine, anything that Schedules book: how many may have it at once, and from which namespaces.",
     printcolumn(
         name = "Capacity",
         type_ = "integer",
@@ -84,8 +84,8 @@ pub struct BookableResourceSpec {
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 10_000))]
     pub capacity: i32,
-    /// Other namespaces whose Schedules may book it, by spec.sharedResources; "*" is all. Schedules of this namespace always may,
-    /// by spec.resources.
+    /// Other namespaces whose Schedules may book it in spec.sharedResources; "*" means all. Schedules of this namespace may always
+    /// book it, in spec.resources.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 256),
@@ -99,14 +99,14 @@ fn one() -> i32 {
     1
 }
 
-/// What is known of a resource.
+/// The status of a resource.
 #[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct BookableResourceStatus {
     /// The metadata.generation that the operator last acted on; -1 before it has seen the object.
     #[schemars(range(min = -1))]
     pub observed_generation: i64,
-    /// Where the object stands.
+    /// The object's status conditions.
     #[schemars(schema_with = "common::conditions")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
@@ -132,13 +132,13 @@ pub struct Booking {
     pub start: Moment,
     /// Until when.
     pub end: Moment,
-    /// The schedule, of the resource's own namespace; of another namespace no name is told.
+    /// The schedule's name; absent if the schedule is in another namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub schedule: Option<String>,
 }
 
-/// Names a BookableResource.
+/// A BookableResource of another namespace.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ResourceRef {

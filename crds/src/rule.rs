@@ -1,4 +1,4 @@
-//! `AlertRule`: which Kafka records matter, when that is an alert, who is told.
+//! `AlertRule`: which Kafka records count, when they are an alert, and which channels get it.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ pub use crate::condition::{
 };
 use crate::kafka::{self, KafkaSasl, KafkaTls};
 
-/// Which Kafka records matter, when that is an alert, who is told.
+/// Which Kafka records count, when they are an alert, and which channels get it.
 #[derive(CustomResource, Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "belfry.dev",
@@ -26,12 +26,12 @@ use crate::kafka::{self, KafkaSasl, KafkaTls};
     namespaced,
     status = "AlertRuleStatus",
     derive = "PartialEq",
-    doc = "Which Kafka records matter, when that is an alert, and who is told.",
+    doc = "Which Kafka records count, when they are an alert, and which channels get it.",
     printcolumn(
         name = "Severity",
         type_ = "string",
         json_path = ".spec.severity",
-        description = "How bad it is"
+        description = "How bad an alert is"
     ),
     printcolumn(
         name = "Ready",
@@ -73,7 +73,7 @@ use crate::kafka::{self, KafkaSasl, KafkaTls};
         name = "Delivered",
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Delivered")].status"#,
-        description = "Whether its last messages arrived; False while there are some that nobody got"
+        description = "Whether its last notifications arrived; False while some did not"
     ),
     printcolumn(
         name = "Lag",
@@ -106,11 +106,11 @@ use crate::kafka::{self, KafkaSasl, KafkaTls};
 pub struct AlertRuleSpec {
     /// Where the records come from.
     pub source: Source,
-    /// The consumer that reads the source. Rules that read the same brokers share one; the largest of them holds.
+    /// The consumer that reads the source. Rules that read the same brokers the same way share one, of the largest size among them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub consumers: Option<Consumers>,
-    /// CEL over record (the decoded value), key, headers, topic, partition and timestamp: true for records that matter.
-    /// A field that is not there makes it false.
+    /// CEL expression over record (the decoded value), key, headers, topic, partition and timestamp: true for records that
+    /// count. False where it uses a field that the record does not have.
     #[schemars(length(min = 1, max = 4096))]
     #[serde(rename = "match")]
     pub matches: String,
@@ -127,7 +127,7 @@ pub struct AlertRuleSpec {
     pub group_by: BTreeMap<String, String>,
     /// When matching records are an alert.
     pub condition: Condition,
-    /// How bad it is: info, warning or critical.
+    /// How bad an alert is: info, warning or critical.
     #[serde(default)]
     pub severity: Severity,
     /// Template of the title (MiniJinja over group, count, window, since, severity, record and more).
@@ -137,31 +137,31 @@ pub struct AlertRuleSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 8192))]
     pub summary: Option<String>,
-    /// Who is told.
+    /// The channels that get the alerts.
     #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "atomic"))]
     pub notify: Vec<Notify>,
-    /// How long the condition must hold, by event time, before it is an alert, 1s to 24h; at once when absent. For
-    /// conditions with a window.
+    /// How long the condition must hold, by event time, before there is an alert, 1s to 24h; at once when absent. Only
+    /// for conditions with a window.
     #[serde(rename = "for", skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-validations" = common::between("1s", "24h")))]
     pub for_: Option<Duration>,
-    /// How often a firing group speaks again, 1s to 168h; never when absent.
+    /// How often the alert of a firing group is repeated, 1s to 168h; never when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-validations" = common::between("1s", "168h")))]
     pub repeat_interval: Option<Duration>,
-    /// How many times longer each repeat waits than the one before, 1 to 10, such as "2" or "1.5"; a repeat waits at most
-    /// 24h, or repeatInterval where that is longer.
+    /// The factor by which each repeat waits longer than the one before, 1 to 10, such as "2" or "1.5"; a repeat waits at most
+    /// 24h, or repeatInterval if that is longer.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 24), regex(pattern = r"^[0-9]{1,4}(\.[0-9]{1,3})?$"))]
     pub repeat_factor: Option<String>,
-    /// When an alert is over, and whether to say so.
+    /// When an alert is over, and whether that is notified.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resolve: Option<Resolve>,
     /// How long a window waits for late records, by event time, 0s to 1h; 2s when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-validations" = common::between("0s", "1h")))]
     pub allowed_lateness: Option<Duration>,
-    /// Name to path, such as {host: record.host}: texts can show the most frequent values of the window under that name.
+    /// Name to path, such as {host: record.host}. Under that name, templates can show the most frequent values of the window.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(
         extend("maxProperties" = 4),
@@ -172,12 +172,12 @@ pub struct AlertRuleSpec {
         )])
     )]
     pub top_values: BTreeMap<String, String>,
-    /// Groups held at once, 1 to 100000; 10000 when absent. Over it the quiet groups that had no record for longest are
-    /// forgotten, which status.unmatched shows under GroupsEvicted.
+    /// How many groups the rule holds at once, 1 to 100000; 10000 when absent. Beyond that, the quiet groups without a record
+    /// for the longest time are forgotten; status.unmatched counts them under GroupsEvicted.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]
     pub max_groups: Option<i64>,
-    /// Passes the records over, and says so.
+    /// Skips the records. The status says so.
     #[serde(default)]
     pub suspend: bool,
 }
@@ -194,7 +194,7 @@ pub struct Source {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [
-    kafka::no_bare_password(),
+    kafka::no_cleartext_login(),
     common::cel(
         "!has(self.deadLetterTopic) || !(self.deadLetterTopic in self.topics)",
         "deadLetterTopic must not be one of the topics that are read",
@@ -202,7 +202,7 @@ pub struct Source {
     common::cel("has(self.text) == (self.format == 'Text')", "text is for format Text, which needs it"),
 ]))]
 pub struct KafkaSource {
-    /// Brokers to begin with, host:port each.
+    /// Bootstrap brokers, host:port each.
     #[schemars(
         length(min = 1, max = 16),
         inner(length(min = 3, max = 259), regex(pattern = r"^[A-Za-z0-9.\[\]:_-]+:[0-9]{1,5}$")),
@@ -215,7 +215,7 @@ pub struct KafkaSource {
     /// Login by SASL; none when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sasl: Option<KafkaSasl>,
-    /// What of transactions is read: ReadCommitted or ReadUncommitted.
+    /// Which records of transactions are read: ReadCommitted or ReadUncommitted.
     #[serde(default)]
     pub isolation: Isolation,
     /// The topics to read. They may be created later.
@@ -228,23 +228,23 @@ pub struct KafkaSource {
     /// How a record's value is decoded: Json, Logfmt, Text or CloudEvents.
     #[serde(default)]
     pub format: Format,
-    /// For format Text, which needs it.
+    /// How a text is split into fields; for format Text, which needs it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<TextFormat>,
-    /// Where in a record its event time is; its timestamp in Kafka when absent.
+    /// Where in a record its event time is; the Kafka timestamp when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub event_time: Option<EventTime>,
     /// Where to begin in a topic that was never read from these brokers in this namespace: Latest or Earliest.
     #[serde(default)]
     pub start_from: StartFrom,
-    /// Where records go that can't be decoded, whole, with the reason in their headers; <topic>.DLT when absent. It is
+    /// Topic for records that can't be decoded, whole, with the reason in their headers; <topic>.DLT when absent. It is
     /// created if the brokers allow it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 249), regex(pattern = r"^[a-zA-Z0-9._-]+$"))]
     pub dead_letter_topic: Option<String>,
 }
 
-/// What of transactions is read.
+/// Which records of transactions are read.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub enum Isolation {
@@ -264,12 +264,12 @@ pub enum Format {
     CloudEvents,
 }
 
-/// How a text is taken apart.
+/// How a text is split into fields.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TextFormat {
     /// A regular expression (RE2 syntax) with named groups, such as ^(?<level>[A-Z]+) (?<message>.*)$. The groups are the
-    /// record's fields, all texts; a record in which it is not found can't be decoded.
+    /// record's fields, all texts. A record that it does not match can't be decoded.
     #[schemars(length(min = 1, max = 2048))]
     pub pattern: String,
 }
@@ -333,7 +333,7 @@ fn one() -> i32 {
     1
 }
 
-/// How bad it is.
+/// How bad an alert is.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
@@ -352,24 +352,24 @@ pub struct Resolve {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-validations" = common::between("1s", "168h")))]
     pub after: Option<Duration>,
-    /// Hysteresis: an open alert goes on until what is measured is below this: a number for Frequency and Cardinality, a
-    /// percentage for Ratio. For these with count or above.
+    /// Hysteresis: an open alert goes on until the measured value is below this: a number for Frequency and Cardinality, a
+    /// percentage for Ratio. Only for these conditions, with count or above.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 10), regex(pattern = r"^([0-9]{1,10}|[0-9]{1,3}(\.[0-9]{1,3})?%)$"))]
     pub below: Option<String>,
-    /// Whether those who were told of the alert are told that it is over.
+    /// Whether the channels that got the alert are told that it is over.
     #[serde(default)]
     pub notify: bool,
 }
 
-/// What is known of a rule.
+/// The status of a rule.
 #[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct AlertRuleStatus {
     /// The metadata.generation that the operator last acted on; -1 before it has seen the object.
     #[schemars(range(min = -1))]
     pub observed_generation: i64,
-    /// Where the object stands.
+    /// The object's status conditions.
     #[schemars(schema_with = "common::conditions")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<StatusCondition>,
@@ -395,7 +395,7 @@ pub struct AlertRuleStatus {
     /// When a notification was last decided.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_alert_time: Option<Moment>,
-    /// Records that matched and came after their window was decided, ever.
+    /// Records that matched but came after their window was decided, ever.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub late: Option<i64>,
@@ -407,14 +407,14 @@ pub struct AlertRuleStatus {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32), extend("additionalProperties" = {"type": "integer", "format": "int64", "minimum": 0, "description": "How many."}))]
     pub unmatched: BTreeMap<String, i64>,
-    /// How many those are, without tombstones and what met a quota.
+    /// The sum of unmatched, without tombstones and without what was left out because of a quota.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub unmatched_total: Option<i64>,
-    /// The last message that it caused, and what became of it.
+    /// The last notification that the rule caused, and its outcome.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_notification: Option<LastNotification>,
-    /// What nobody got, by channel, at most 5.
+    /// Deliveries that did not arrive, by channel, at most 5.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 5), extend("x-kubernetes-list-type" = "atomic"))]
     pub undelivered: Vec<Undelivered>,
@@ -422,11 +422,11 @@ pub struct AlertRuleStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub lag: Option<i64>,
-    /// Partitions of its topics that are read.
+    /// How many partitions of its topics are read.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub partitions: Option<i32>,
-    /// From which offset on the rule counts, by topic/partition, at most 100.
+    /// The offsets from which the rule counts, by topic/partition, at most 100.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 100), extend("additionalProperties" = {"type": "integer", "format": "int64", "minimum": 0, "description": "The first offset counted."}))]
     pub activation_offsets: BTreeMap<String, i64>,

@@ -1,4 +1,4 @@
-//! `Schedule`: a recurring event, who and what takes part, and the reminders before it.
+//! `Schedule`: a recurring event with its participants, resources and reminders.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::common::{self, Duration, LastNotification, Moment, Notify, SignedMinutes, Undelivered};
 use crate::resource::ResourceRef;
 
-/// A recurring event, who and what takes part, and the reminders before it.
+/// A recurring event with its participants, resources and reminders.
 #[derive(CustomResource, Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "belfry.dev",
@@ -20,7 +20,7 @@ use crate::resource::ResourceRef;
     namespaced,
     status = "ScheduleStatus",
     derive = "PartialEq",
-    doc = "A recurring event, who and what takes part, and the reminders before it.",
+    doc = "A recurring event with its participants, resources and reminders.",
     printcolumn(
         name = "Ready",
         type_ = "string",
@@ -49,7 +49,7 @@ use crate::resource::ResourceRef;
         name = "Next Reminder",
         type_ = "string",
         json_path = ".status.nextReminderTime",
-        description = "When somebody is told next, in the schedule's zone"
+        description = "When the next reminder is due, in the schedule's zone"
     ),
     printcolumn(
         name = "Last Reminder",
@@ -61,7 +61,7 @@ use crate::resource::ResourceRef;
         name = "Delivered",
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Delivered")].status"#,
-        description = "Whether its last reminders arrived; False while there are some that nobody got"
+        description = "Whether its last reminders arrived; False while some did not"
     ),
     printcolumn(
         name = "Title",
@@ -96,23 +96,23 @@ use crate::resource::ResourceRef;
     ),
 ]))]
 pub struct ScheduleSpec {
-    /// What it is.
+    /// The event's title.
     #[schemars(length(min = 1, max = 256))]
     pub title: String,
-    /// What it is about: reminders end with the first 1,000 characters of it.
+    /// A description of the event. Reminders end with its first 1,000 characters.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub description: Option<String>,
-    /// Where it is, in words. What can be double-booked stands in resources.
+    /// Where the event takes place, in words. List what can be double-booked in resources.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub location: Option<String>,
-    /// Where one takes part or reads more, such as a meeting's https link.
+    /// A link to the meeting or to more information, such as an https URL.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 3, max = 2048), regex(pattern = r"^[A-Za-z][A-Za-z0-9+.-]*:[!-~]+$"))]
     pub url: Option<String>,
-    /// What reminders say below the title (MiniJinja over text, title, description, location, url, resources, start, end and
-    /// more); when absent, when it starts, where it is, the link and the description.
+    /// Template of the text that reminders show below the title (MiniJinja over text, title, description, location, url,
+    /// resources, start, end and more). When absent, they show the start, the location, the link and the description.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub summary: Option<String>,
@@ -122,25 +122,25 @@ pub struct ScheduleSpec {
         regex(pattern = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}(:[0-9]{2})?)?$")
     )]
     pub start: String,
-    /// IANA time zone in which the event is kept, such as Europe/Berlin. Daylight saving moves it with the local clock.
+    /// IANA time zone of the event, such as Europe/Berlin. It follows the local clock through daylight saving time.
     #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z][A-Za-z0-9_+/-]*$"))]
     pub time_zone: String,
     /// How long an occurrence lasts, 1m to 720h.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-validations" = common::between("1m", "720h")))]
     pub duration: Option<Duration>,
-    /// An occurrence is the whole local day.
+    /// Whether an occurrence takes the whole local day.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub all_day: Option<bool>,
-    /// How it recurs; once when absent.
+    /// How the event recurs; it happens once when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recurrence: Option<Recurrence>,
     /// Who takes part. Nobody can be in two schedules of the namespace at the same time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), extend("x-kubernetes-list-type" = "atomic"))]
     pub participants: Vec<Participant>,
-    /// Rooms, machines, anything that can be double-booked; the same name in the same namespace is the same thing. One schedule at a
-    /// time may have it, or as many as the capacity of the BookableResource of that name in this namespace says.
+    /// Rooms, machines, anything that can be double-booked. The same name in the same namespace is the same resource. One schedule
+    /// may have it at a time, or as many as the capacity of the BookableResource of that name in this namespace.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(min = 1, max = 128)), extend("x-kubernetes-list-type" = "set"))]
     pub resources: Vec<String>,
@@ -148,32 +148,33 @@ pub struct ScheduleSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "atomic"))]
     pub shared_resources: Vec<ResourceRef>,
-    /// Whether who takes part is busy meanwhile (RFC 5545: TRANSP). Transparent: they are free, and nothing clashes with it.
+    /// Whether participants and resources are busy during the event (RFC 5545: TRANSP). Opaque: they are busy. Transparent: they
+    /// are free, and nothing clashes with the event.
     #[serde(default)]
     pub transparency: Transparency,
-    /// Time before and after each occurrence in which nothing else of whom and what it needs may be under way.
+    /// Time before and after each occurrence in which its participants and resources are busy too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub buffer: Option<Buffer>,
-    /// Asks for other times at which all who take part, and all resources, are free: in status.suggestions.
+    /// Asks for other times at which all participants and resources are free. They are shown in status.suggestions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suggest: Option<Suggest>,
     /// What happens when an older schedule has a participant or resource at the same time.
-    /// Reject: this one does not remind until that is mended. Warn: a condition says so. Allow: nothing.
+    /// Reject: this schedule sends no reminders until the conflict is solved. Warn: a status condition says so. Allow: nothing.
     #[serde(default)]
     pub conflict_policy: ConflictPolicy,
-    /// What to say before each occurrence.
+    /// The reminders of each occurrence.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "atomic"))]
     pub reminders: Vec<Reminder>,
-    /// Reminders fall due up to this much later, in whole minutes, 0m to 60m: by a time of this schedule's own, always the same,
-    /// so that not all schedules remind in the same minute.
+    /// Reminders fall due up to this much later, in whole minutes, 0m to 60m. The delay of a schedule is always the same; it
+    /// differs between schedules, so that not all of them remind in the same minute.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-validations" = common::minutes("0m", "60m")))]
     pub jitter: Option<Duration>,
-    /// What to do about reminders that were missed while the cluster was down.
+    /// What happens to reminders that were missed, for example while the cluster was down.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub catch_up: Option<CatchUp>,
-    /// Sends no reminders, and says so. What falls due meanwhile is not sent later.
+    /// Sends no reminders; the status says so. Reminders that fall due meanwhile are not sent later.
     #[serde(default)]
     pub suspend: bool,
 }
@@ -196,7 +197,7 @@ pub struct Recurrence {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 10, max = 512), regex(pattern = r"^[A-Za-z0-9=;,+-]+$"))]
     pub rrule: Option<String>,
-    /// 2 to 8 rules in place of rrule: an occurrence of any of them happens.
+    /// 2 to 8 rules in place of rrule. The event happens when any of them says so.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(min = 2, max = 8),
@@ -228,16 +229,16 @@ pub struct Recurrence {
         extend("x-kubernetes-list-type" = "set")
     )]
     pub except_dates: Vec<String>,
-    /// Occurrences that are otherwise than rrule and dates say (RFC 5545: RECURRENCE-ID).
+    /// Occurrences that differ from what rrule and dates say (RFC 5545: RECURRENCE-ID).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), extend("x-kubernetes-list-type" = "atomic"))]
     pub overrides: Vec<Override>,
-    /// What a local time means that does not exist, or exists twice, because clocks change.
+    /// What to do with local times that do not exist, or exist twice, because clocks change.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dst: Option<Dst>,
 }
 
-/// One occurrence, or all from one on, otherwise: moved, of another length, or cancelled.
+/// A change of one occurrence, or of all from one on: moved, of another length, or cancelled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [common::cel(
@@ -245,16 +246,16 @@ pub struct Recurrence {
     "either cancelled: true, or start or duration or both",
 )]))]
 pub struct Override {
-    /// Which: the local time, or date, that rrule and dates give it.
+    /// Which occurrence: the local time or date that rrule and dates give it.
     #[schemars(
         length(min = 10, max = 40),
         regex(pattern = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}(:[0-9]{2})?)?$")
     )]
     pub recurrence_id: String,
-    /// This: that one alone. ThisAndFuture: it and all behind it, up to the next such override; they move by as much.
+    /// This: only that occurrence. ThisAndFuture: it and all later ones, up to the next such override; all move by the same time.
     #[serde(default)]
-    pub range: Range,
-    /// It does not happen.
+    pub range: OverrideRange,
+    /// Whether the occurrence does not happen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cancelled: Option<bool>,
     /// When it begins instead, in the form of the schedule's start.
@@ -270,28 +271,28 @@ pub struct Override {
     pub duration: Option<Duration>,
 }
 
-/// What an override is of.
+/// Which occurrences an override changes.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
-pub enum Range {
+pub enum OverrideRange {
     #[default]
     This,
     ThisAndFuture,
 }
 
-/// What happens when clocks change. Rules shorter than DAILY count in real time and meet neither.
+/// What happens when clocks change. Rules with a frequency above DAILY, such as HOURLY, count in real time and have neither case.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Dst {
-    /// To a local time that does not exist. ShiftForward: 02:30 becomes 03:30. Skip: it does not happen.
+    /// For a local time that does not exist. ShiftForward: 02:30 becomes 03:30. Skip: the occurrence does not happen.
     #[serde(default)]
     pub gap: Gap,
-    /// To one that exists twice: the First, the Last, or an occurrence at Both.
+    /// For a local time that exists twice: the First, the Last, or an occurrence at Both.
     #[serde(default)]
     pub fold: Fold,
 }
 
-/// What happens to a local time that does not exist.
+/// What happens to an occurrence whose local time does not exist.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub enum Gap {
@@ -300,7 +301,7 @@ pub enum Gap {
     Skip,
 }
 
-/// What happens to a local time that exists twice.
+/// What happens to an occurrence whose local time exists twice.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub enum Fold {
@@ -310,27 +311,27 @@ pub enum Fold {
     Both,
 }
 
-/// Who takes part.
+/// A person who takes part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Participant {
     /// The person's name.
     #[schemars(length(min = 1, max = 128))]
     pub name: String,
-    /// The person's address, by which they are known; the name where it is absent.
+    /// The person's address, which identifies them; when absent, the name does.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 3, max = 254), regex(pattern = r"^[^\s@]+@[^\s@]+$"))]
     pub email: Option<String>,
-    /// When they work, for spec.suggest: 09:00 to 18:00 from Monday to Friday in the schedule's zone when absent.
+    /// When the person works, for spec.suggest; when absent, 09:00 to 18:00 from Monday to Friday in the schedule's zone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub working_hours: Option<WorkingHours>,
 }
 
-/// When somebody works.
+/// When a person works.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkingHours {
-    /// IANA time zone that they work in; the schedule's when absent.
+    /// The person's IANA time zone; the schedule's when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z][A-Za-z0-9_+/-]*$"))]
     pub time_zone: Option<String>,
@@ -338,11 +339,11 @@ pub struct WorkingHours {
     #[serde(default = "nine")]
     #[schemars(length(min = 5, max = 24), regex(pattern = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"))]
     pub from: String,
-    /// Local time at which it ends, such as 18:00; of the day after where it is not after from.
+    /// Local time at which the day ends, such as 18:00. If not later than from, it is on the next day.
     #[serde(default = "six")]
     #[schemars(length(min = 5, max = 24), regex(pattern = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"))]
     pub to: String,
-    /// Days on which it begins.
+    /// The days on which working hours begin.
     #[serde(default = "weekdays")]
     #[schemars(length(min = 1, max = 7), extend("x-kubernetes-list-type" = "set"))]
     pub days: Vec<Weekday>,
@@ -373,7 +374,7 @@ pub enum Weekday {
     SU,
 }
 
-/// Whether who takes part is busy meanwhile.
+/// Whether participants and resources are busy during the event.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub enum Transparency {
@@ -382,7 +383,7 @@ pub enum Transparency {
     Transparent,
 }
 
-/// Time around each occurrence.
+/// Time before and after each occurrence.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Buffer {
@@ -396,7 +397,7 @@ pub struct Buffer {
     pub after: Option<Duration>,
 }
 
-/// Which other times are asked for. The whole series moves by the same time on the clock.
+/// Which other times are suggested. The whole series moves by the same time on the clock.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Suggest {
@@ -404,11 +405,11 @@ pub struct Suggest {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10))]
     pub count: Option<i32>,
-    /// How far from its own time, to either side, 1h to 720h; 336h when absent.
+    /// How far from the event's own time, earlier or later, 1h to 720h; 336h when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-validations" = common::minutes("1h", "720h")))]
     pub within: Option<Duration>,
-    /// Starts are whole multiples of it after midnight, in whole minutes, 1m to 24h; 15m when absent.
+    /// Suggested starts are whole multiples of this after midnight, in whole minutes, 1m to 24h; 15m when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-validations" = common::minutes("1m", "24h")))]
     pub grid: Option<Duration>,
@@ -424,7 +425,7 @@ pub enum ConflictPolicy {
     Allow,
 }
 
-/// What to say before each occurrence.
+/// One reminder of each occurrence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [
@@ -432,30 +433,30 @@ pub enum ConflictPolicy {
     common::cel("has(self.at) || !has(self.daysBefore)", "daysBefore belongs to at"),
 ]))]
 pub struct Reminder {
-    /// How long before the start, in whole minutes, 0m to 720h; after it where negative, such as -10m.
+    /// How long before the start, in whole minutes, up to 720h; negative means after the start, such as -10m.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub before: Option<SignedMinutes>,
-    /// Or at this time of the clock, such as 09:00, in the schedule's zone.
+    /// Alternatively, a time of day, such as 09:00, in the schedule's zone.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 5, max = 24), regex(pattern = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"))]
     pub at: Option<String>,
-    /// How many days before the day of the start at is, 0 to 30; 1, the day before, when absent.
+    /// With at: how many days before the day of the start, 0 to 30; 1 (the day before) when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 30))]
     pub days_before: Option<i32>,
-    /// Who is told.
+    /// The channels that get the reminder.
     #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "atomic"))]
     pub notify: Vec<Notify>,
 }
 
-/// What to do about missed reminders.
+/// What happens to missed reminders.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CatchUp {
     /// Which of them are sent late: All, the Latest of each reminder, or None.
     #[serde(default)]
     pub policy: CatchUpPolicy,
-    /// How late a reminder may come, 1m to 168h; 1h when absent.
+    /// How late a reminder may be sent, 1m to 168h; 1h when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-validations" = common::between("1m", "168h")))]
     pub window: Option<Duration>,
@@ -471,14 +472,14 @@ pub enum CatchUpPolicy {
     None,
 }
 
-/// What is known of a schedule.
+/// The status of a schedule.
 #[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ScheduleStatus {
     /// The metadata.generation that the operator last acted on; -1 before it has seen the object.
     #[schemars(range(min = -1))]
     pub observed_generation: i64,
-    /// Where the object stands.
+    /// The object's status conditions.
     #[schemars(schema_with = "common::conditions")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
@@ -486,22 +487,22 @@ pub struct ScheduleStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 5), extend("x-kubernetes-list-type" = "atomic"))]
     pub next_occurrences: Vec<Occurrence>,
-    /// When somebody is told next, in the schedule's zone.
+    /// When the next reminder is due, in the schedule's zone.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 40))]
     pub next_reminder_time: Option<String>,
     /// When the last reminder was due.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_reminder_time: Option<Moment>,
-    /// Times at which the whole series would clash with nothing, the best first: near its own, in the working hours of all who
-    /// take part, with few events back to back. Each is the first occurrence, moved.
+    /// Times at which the whole series would clash with nothing, the best first: near its own time, in the working hours of all
+    /// participants, with few events back to back. Each is the first occurrence at the suggested time.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10), extend("x-kubernetes-list-type" = "atomic"))]
     pub suggestions: Vec<Occurrence>,
-    /// The last message that it caused, and what became of it.
+    /// The last notification that the schedule caused, and its outcome.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_notification: Option<LastNotification>,
-    /// What nobody got, by channel, at most 5.
+    /// Deliveries that did not arrive, by channel, at most 5.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 5), extend("x-kubernetes-list-type" = "atomic"))]
     pub undelivered: Vec<Undelivered>,
@@ -509,7 +510,7 @@ pub struct ScheduleStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub skipped_reminders: Option<i64>,
-    /// What changes of the clocks did to occurrences, ever; absent where they did nothing.
+    /// How many occurrences clock changes affected, ever; absent if none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock_changes: Option<ClockChanges>,
     /// The first occurrences at which an older schedule has a participant or resource, at most 5.
@@ -518,17 +519,17 @@ pub struct ScheduleStatus {
     pub conflicts: Vec<Conflict>,
 }
 
-/// Occurrences that are not where the rule says, or not once, because clocks changed.
+/// How many occurrences clock changes moved, skipped or doubled.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ClockChanges {
-    /// Their local time did not exist, and they came later.
+    /// Occurrences whose local time did not exist and that happened later.
     #[schemars(range(min = 0))]
     pub shifted: i64,
-    /// Their local time did not exist, and they did not happen.
+    /// Occurrences whose local time did not exist and that did not happen.
     #[schemars(range(min = 0))]
     pub skipped: i64,
-    /// Their local time existed twice, and they happened at both.
+    /// Occurrences whose local time existed twice and that happened at both.
     #[schemars(range(min = 0))]
     pub doubled: i64,
 }
@@ -552,7 +553,7 @@ pub struct Conflict {
     /// When this schedule's occurrence begins.
     #[schemars(length(max = 40))]
     pub start: String,
-    /// The older schedule; of another namespace no name is told.
+    /// The older schedule; a name of another namespace is not shown.
     #[schemars(length(max = 253))]
     pub schedule: String,
     /// Participants and resources that both need, at most 5; a resource of another namespace as namespace/name.

@@ -60,7 +60,7 @@ pub(crate) struct CloudEvent {
 
 /// The cause without the recipients' addresses and time zones, which are not the receiver's business.
 fn told(cause: &Cause) -> Value {
-    let mut told = cause.told();
+    let mut told = cause.public_json();
     if let Value::Object(told) = &mut told {
         told.remove("timeZones");
     }

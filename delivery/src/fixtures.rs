@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use domain::{
-    About, Alert, AlertKind, Cause, ChannelPlan, DeliveryPolicy, FileKind, FileRef, Guard, KafkaPlan, Millis,
-    Notification, OnUnknown, Outcome, RecordRef, ReminderTime, RetryPolicy, Severity, Target, TemplateText,
-    WebhookFormat, WebhookPlan,
+    Alert, AlertKind, Cause, ChannelPlan, DeliveryPolicy, FileKind, FileRef, Guard, KafkaPlan, Millis,
+    Notification, OnUnknown, Outcome, RecordRef, ReminderTime, RetryPolicy, ScheduleDetails, Severity,
+    Target, TemplateText, WebhookFormat, WebhookPlan,
 };
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -118,7 +118,7 @@ pub(crate) fn reminder() -> Notification {
             time_zone: "Asia/Seoul".to_owned(),
             all_day: false,
             time_zones: BTreeMap::from([("jonas@example.com".to_owned(), "Europe/Berlin".to_owned())]),
-            about: About {
+            about: ScheduleDetails {
                 description: Some("Blockers first.".to_owned()),
                 location: Some("3rd floor".to_owned()),
                 url: Some("https://meet.example.com/x?a=1&b=2".to_owned()),

@@ -1,6 +1,4 @@
-//! What a rule's texts speak of.
-//!
-//! The engine fills it in, `templates` renders it. Never here: how either is done.
+//! The values that a rule's templates can use. The engine fills them in, and `templates` renders them.
 
 use std::collections::BTreeMap;
 
@@ -9,14 +7,15 @@ use uuid::Uuid;
 
 use crate::{AlertKind, RecordRef, RulePlan, Severity, Values};
 
-/// What the title of an alert that is over begins with, unless its template speaks of that itself.
+/// Prefix of the title when an alert is over.
 pub const RESOLVED: &str = "Resolved: ";
-/// What the title of one begins with that was closed since its rule was changed: nobody knows whether it is over.
+/// Prefix of the title when an alert was closed because its rule changed; nobody knows whether it is over.
 pub const CLOSED: &str = "Closed, its rule was changed: ";
-/// A repeat of an alert that is younger than this says at which time of the day it began, an older one the date too.
+/// For alerts younger than this, the title of a repeat shows the time at which the alert began. For older ones it also shows
+/// the date.
 const TODAY: SignedDuration = SignedDuration::from_hours(24);
 
-/// What a rule's templates may speak of.
+/// The values that a rule's templates can use.
 #[derive(Debug, Clone)]
 pub struct AlertData<'a> {
     /// The rule's namespace.
@@ -33,34 +32,35 @@ pub struct AlertData<'a> {
     pub group: &'a BTreeMap<String, String>,
     /// Matched records in the window.
     pub count: i64,
-    /// The window, inclusive and exclusive; for one record its time twice.
+    /// Start of the window, inclusive. For one record both ends are its time.
     pub window_start: Timestamp,
-    /// See `window_start`.
+    /// End of the window, exclusive.
     pub window_end: Timestamp,
-    /// When the episode began; a record's time.
+    /// When the episode began; for one record its time.
     pub since: Timestamp,
-    /// Which of an alert's notifications it is; none for one record.
+    /// Which of the alert's notifications this is; `None` for one record.
     pub kind: Option<AlertKind>,
-    /// It was closed since its rule was changed: nobody knows whether it is over.
+    /// Whether the alert was closed because its rule changed; nobody knows whether it is over.
     pub closed: bool,
-    /// The last record of the window, or the one that has the value: its value as the worker kept it, and where it is.
+    /// The last record of the window, or the record with the value that the condition reports: the value as the worker kept it,
+    /// and where it is.
     pub record: Option<(&'a serde_json::Value, &'a RecordRef)>,
     /// The first record of the window.
     pub first: Option<(&'a serde_json::Value, &'a RecordRef)>,
-    /// What the condition measured, where that is not the count: a value, a number of values, a share.
+    /// What the condition measured if that is not the count: a value, a number of values, or a share.
     pub value: Option<&'a str>,
-    /// What it was before.
+    /// The previous `value`.
     pub previous: Option<&'a str>,
-    /// New values.
+    /// The new values (`NewValue`).
     pub values: &'a [String],
     /// The window's values of `topValues`, by name.
     pub top: &'a BTreeMap<String, Values>,
 }
 
 impl AlertData<'_> {
-    /// The title of this, where its template does not say itself which of an alert's messages it is: none but the first may
-    /// look like a new alarm.
-    pub fn titled(&self, title: String) -> String {
+    /// Adds a prefix to `title` that says which of the alert's messages this is, so that only the first one looks like a new
+    /// alert. For templates that don't say it themselves.
+    pub fn with_status_prefix(&self, title: String) -> String {
         match self.word() {
             "resolved" => format!("{RESOLVED}{title}"),
             "closed" => format!("{CLOSED}{title}"),

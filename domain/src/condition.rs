@@ -1,4 +1,4 @@
-//! When matched records are an alert, and when it is over. What each condition means exactly is said by `alerting`.
+//! When matched records are an alert, and when it is over. The crate `alerting` defines exactly what each condition means.
 
 use std::collections::BTreeMap;
 
@@ -10,33 +10,33 @@ use crate::Millis;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all_fields = "camelCase")]
 pub enum Condition {
-    /// Each record is.
+    /// Each record is an alert of its own.
     Any,
-    /// At least `count` in a window.
+    /// At least `count` records in a window.
     Frequency {
-        /// At least this many; from 1.
+        /// The smallest number of records; at least 1.
         count: i64,
-        /// The window's length; from 1 s.
+        /// The window's length; at least 1 s.
         window: Millis,
     },
-    /// The newest window against the one before it.
+    /// The newest window has many times more or fewer records than the one before it.
     Spike {
-        /// How many times the one must be the other, in thousandths; above 1,000.
+        /// How many times the larger window must be the other, in thousandths; above 1,000.
         ratio: i64,
-        /// The length of each of the two windows; from 1 s.
+        /// The length of each of the two windows; at least 1 s.
         window: Millis,
-        /// The larger of the two windows has at least this many; from 1.
+        /// How many records the larger of the two windows must have; at least 1.
         min_count: i64,
-        /// Which way.
+        /// Whether more, fewer or both count.
         direction: SpikeDirection,
     },
-    /// Fewer than `below` in a window.
+    /// Fewer than `below` records in a window.
     Flatline {
-        /// Fewer than this many; from 1.
+        /// The exclusive upper bound of records; at least 1.
         below: i64,
-        /// The window's length; from 1 s.
+        /// The window's length; at least 1 s.
         window: Millis,
-        /// Groups that are watched though they were never seen.
+        /// Groups that are watched even before their first record.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         groups: Vec<BTreeMap<String, String>>,
     },
@@ -44,16 +44,16 @@ pub enum Condition {
     NewValue {
         /// Where the value is.
         path: String,
-        /// How long after a group's first record its values are only remembered.
+        /// For this long after a group's first record, its values are remembered without an alert.
         learn_for: Millis,
     },
-    /// Distinct values in a window.
+    /// Too many or too few distinct values in a window.
     Cardinality {
         /// Where the value is.
         path: String,
-        /// The window's length; from 1 s.
+        /// The window's length; at least 1 s.
         window: Millis,
-        /// How many are too many, or too few.
+        /// The number of values that is crossed.
         limit: Limit,
     },
     /// A value that differs from the one before it.
@@ -65,23 +65,23 @@ pub enum Condition {
     Extreme {
         /// Where the number is.
         path: String,
-        /// Which way.
+        /// Whether a new highest or a new lowest number counts.
         direction: ExtremeDirection,
     },
-    /// The share of a window's records for which `of` is true.
+    /// The share of a window's records for which `of` is true is too large or too small.
     Ratio {
-        /// CEL.
+        /// A CEL expression.
         of: String,
-        /// The window's length; from 1 s.
+        /// The window's length; at least 1 s.
         window: Millis,
-        /// The window has at least this many; from 1.
+        /// How many records the window must have; at least 1.
         min_count: i64,
-        /// Which share is too large, or too small; see [`SHARE`].
+        /// The share that is crossed, in parts of [`SHARE`].
         limit: Limit,
     },
 }
 
-/// A share of one, as [`Condition::Ratio`] counts it: thousandths of a percent.
+/// 100 % in the unit of [`Condition::Ratio`]: thousandths of a percent.
 pub const SHARE: i64 = 100_000;
 
 /// A bound that is crossed.
@@ -129,7 +129,7 @@ impl Condition {
         }
     }
 
-    /// The window that the rule names; none where it looks at records one by one.
+    /// The condition's window; `None` if it looks at records one by one.
     pub fn window(&self) -> Option<Millis> {
         match self {
             Self::Frequency { window, .. }
@@ -141,8 +141,8 @@ impl Condition {
         }
     }
 
-    /// Whether it can hold, or begin to hold, though no records come.
-    pub fn speaks_of_silence(&self) -> bool {
+    /// Whether the condition can hold, or begin to hold, while no records come.
+    pub fn can_hold_without_records(&self) -> bool {
         match self {
             Self::Flatline { .. } | Self::Cardinality { limit: Limit::Below(_), .. } => true,
             Self::Spike { direction, .. } => *direction != SpikeDirection::Up,
@@ -154,12 +154,12 @@ impl Condition {
 /// When an alert is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resolve {
-    /// How long the condition must have been false; one window where absent.
+    /// How long the condition must have been false; one window if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<Millis>,
-    /// Whether to say so.
+    /// Whether to notify that the alert is over.
     pub notify: bool,
-    /// Hysteresis: an open alert goes on until what is measured is below this, in the measure of the condition.
+    /// Hysteresis: an open alert goes on until the measured value is below this, in the condition's unit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub below: Option<i64>,
 }

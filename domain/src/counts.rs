@@ -1,7 +1,6 @@
 //! What a consumer counted: typed aggregates of (rule, group, bucket), and single records.
 //!
-//! `alerting` makes them in `worker consume`, `protocol` carries them, the ledger merges them. Never here: how they are
-//! counted.
+//! `alerting` makes them in `worker consume`, `protocol` carries them, and the ledger merges them.
 
 use std::collections::BTreeMap;
 
@@ -22,11 +21,11 @@ pub struct Count {
     pub bucket_ms: i64,
     /// Matched records.
     pub count: i64,
-    /// The first by (time, topic, partition, offset).
+    /// The first record by (time, topic, partition, offset).
     pub first: Sample,
-    /// The last by (time, topic, partition, offset).
+    /// The last record by (time, topic, partition, offset).
     pub last: Sample,
-    /// What the rule's condition counts beyond that; absent for most.
+    /// What else the rule's condition counts; absent for most conditions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extras: Option<Box<Extras>>,
     /// The values of the rule's `topValues`, by name.
@@ -34,7 +33,7 @@ pub struct Count {
     pub top: BTreeMap<String, Values>,
 }
 
-/// What a condition counts in a bucket beyond its records: one kind for each kind of condition.
+/// What a condition counts in a bucket besides the number of records.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Extras {
@@ -43,19 +42,20 @@ pub enum Extras {
     /// The distinct values (`Cardinality`, `NewValue`).
     Values(Values),
     /// The first and the last value (`Change`).
-    Ends(Ends),
+    Ends(FirstAndLast),
     /// The highest number (`Extreme`).
-    Highest(Best),
+    Highest(ExtremeValue),
     /// The lowest number (`Extreme`).
-    Lowest(Best),
+    Lowest(ExtremeValue),
 }
 
-/// Distinct values with their numbers of records. Of more than the bound, which ones are kept depends on the values alone.
+/// Distinct values, each with its number of records. If there are more values than the bound, the values alone decide which are
+/// kept, not the order in which they came.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Values {
     /// Records by value.
     pub counts: BTreeMap<String, i64>,
-    /// Records whose values are over the bound; 0 where all values are kept.
+    /// Records whose values were not kept because of the bound; 0 if all values are kept.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub others: i64,
 }
@@ -65,33 +65,33 @@ fn is_zero(number: &i64) -> bool {
     *number == 0
 }
 
-/// A value and whose it is.
+/// A value and the record that has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Valued {
+pub struct RecordValue {
     /// The record.
     pub at: RecordRef,
     /// Its value.
     pub value: String,
 }
 
-/// The values at both ends, by (time, topic, partition, offset).
+/// The first and the last value, by (time, topic, partition, offset).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ends {
+pub struct FirstAndLast {
     /// The first.
-    pub first: Valued,
+    pub first: RecordValue,
     /// The last.
-    pub last: Valued,
-    /// Whether there is more than one value.
+    pub last: RecordValue,
+    /// Whether there is more than one distinct value.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub mixed: bool,
 }
 
-/// The number furthest out.
+/// The highest or lowest number, and the first one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Best {
+pub struct ExtremeValue {
     /// The first number, by (time, topic, partition, offset).
-    pub first: Valued,
-    /// The number furthest out, as the shortest text that reads back to it.
+    pub first: RecordValue,
+    /// The highest or lowest number, as the shortest text that parses back to it.
     pub value: String,
     /// The first record that has it.
     pub sample: Sample,
@@ -107,7 +107,7 @@ pub struct Sample {
     pub value: serde_json::Value,
 }
 
-/// A matched record of a rule that speaks for each record.
+/// A matched record of a rule with condition `Any`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Matched {
@@ -119,11 +119,11 @@ pub struct Matched {
     pub sample: Sample,
 }
 
-/// Records not counted, under one reason.
+/// How many records were not counted for one reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Dropped {
-    /// The rule, or none where it concerns all rules of the topic.
+    /// The rule; `None` if the reason concerns all rules of the topic.
     pub rule: Option<Uuid>,
     /// Why.
     pub reason: DropReason,
@@ -140,6 +140,7 @@ pub struct Dropped {
 pub struct DropSample {
     /// Its offset.
     pub offset: i64,
-    /// What was wrong with it, by types, such as "`>=` does not take int and string"; never a value. May be empty.
+    /// What was wrong with it, in terms of types, such as "`>=` does not take int and string". Never contains a value. May be
+    /// empty.
     pub detail: String,
 }

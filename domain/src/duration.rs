@@ -24,7 +24,7 @@ impl Millis {
         Self(n * 1_000)
     }
 
-    /// Reads the Gateway API form: `^([0-9]{1,5}(h|m|s|ms)){1,4}$`, units at most once and in falling order.
+    /// Parses the Gateway API form: `^([0-9]{1,5}(h|m|s|ms)){1,4}$`, each unit at most once and larger units first.
     pub fn parse(text: &str) -> Result<Self, DurationError> {
         let bad = || DurationError { text: text.chars().take(40).collect() };
         let (mut rest, mut next, mut total) = (text, 0, 0_i64);
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_gateway_api_form_reads_and_prints_back() {
+    fn the_gateway_api_form_is_parsed_and_printed_back() {
         for (text, ms) in
             [("15m", 900_000), ("1h30m", 5_400_000), ("500ms", 500), ("0s", 0), ("1h2m3s4ms", 3_723_004)]
         {
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_in_that_form_is_refused_with_what_is_allowed() {
+    fn any_other_form_is_refused_with_what_is_allowed() {
         for text in ["", "15", "m", "1m1h", "1m1m", "123456s", "-1s", "1.5h", "1 h", "1d", "1h30m ", "é"] {
             let error = Millis::parse(text).unwrap_err();
             assert!(error.to_string().contains("1h30m"), "{error}");

@@ -1,15 +1,15 @@
 //! The address guard: which addresses a tenant's object may make a worker connect to.
 //!
-//! A channel or source names a host, and whoever names the host's DNS records names the address; so an address is judged
-//! where it is used: what a name resolves to is filtered before it is handed to the socket, a literal address in a URL, or
-//! in the URL of a redirect, is judged before it is used, and librdkafka's connections are judged by the very address that
-//! each is made to. A second answer of DNS never gets past.
+//! A channel or source names a host, and whoever owns the host's DNS records chooses its address. So each address is checked
+//! where it is used: resolved addresses are filtered before a socket gets them; a literal address in a URL or in the URL of a
+//! redirect is checked before the request; each connection of librdkafka is checked by the address that it connects to. A
+//! second, different answer of DNS therefore doesn't help an attacker.
 //!
-//! What is what stands in one table ([`table`]). What the administrator says of ranges counts more, the longest prefix
-//! most; but where credentials lie is opened only by a range of exactly that row. An IPv4 address inside of an IPv6
-//! address is judged as well.
+//! One table ([`table`]) classifies all addresses. The administrator's ranges take precedence over it; among them, the longest
+//! prefix wins. Addresses that hand out credentials are allowed only by a range that equals their row. An IPv4 address inside
+//! an IPv6 address is checked too.
 //!
-//! Never: a field of a tenant's object that lets an address through.
+//! No field of a tenant's object can allow an address.
 
 mod literal;
 mod range;
@@ -17,15 +17,15 @@ mod table;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-pub use range::{Range, RangeError};
-use table::Kind;
+pub use range::{AddressRange, AddressRangeError};
+use table::AddressKind;
 
-/// What may be connected to. One for a process, made of its settings.
+/// Decides which addresses may be connected to. Each process makes one from its settings.
 #[derive(Debug, Clone, Copy)]
 pub struct Guard {
     deny_private: bool,
-    denied: &'static [Range],
-    allowed: &'static [Range],
+    denied: &'static [AddressRange],
+    allowed: &'static [AddressRange],
     allow_loopback: bool,
 }
 
@@ -40,19 +40,19 @@ pub struct Denied {
 }
 
 impl Guard {
-    /// Denies what the table calls metadata or special; with `deny_private` also private networks (RFC 1918, RFC 6598,
-    /// RFC 4193).
+    /// Denies the addresses that the table classifies as metadata or special; with `deny_private` also private networks
+    /// (RFC 1918, RFC 6598, RFC 4193).
     pub const fn new(deny_private: bool) -> Self {
         Self { deny_private, denied: &[], allowed: &[], allow_loopback: false }
     }
 
-    /// The same with the administrator's ranges. They are kept for the life of the process: call it once.
+    /// Adds the administrator's ranges. They stay in memory as long as the process, so call this once.
     #[must_use]
-    pub fn with_ranges(self, denied: Vec<Range>, allowed: Vec<Range>) -> Self {
+    pub fn with_ranges(self, denied: Vec<AddressRange>, allowed: Vec<AddressRange>) -> Self {
         Self { denied: Vec::leak(denied), allowed: Vec::leak(allowed), ..self }
     }
 
-    /// The same, but a test's receiver on this machine can be reached. No binary calls this.
+    /// Like [`Guard::new`], but allows loopback, so that tests reach a receiver on this machine. No binary calls this.
     #[doc(hidden)]
     pub const fn allowing_loopback_in_tests(deny_private: bool) -> Self {
         Self { allow_loopback: true, ..Self::new(deny_private) }
@@ -69,28 +69,29 @@ impl Guard {
         class.map_or(Ok(()), |class| Err(Denied { address, class }))
     }
 
-    /// Whether the host of a URL, where it is an address and not a name, may be connected to. A name is judged when
-    /// it is resolved, for who owns it may change what it means.
+    /// Checks the host of a URL if it is an address. A name passes here: it is checked when it is resolved, since its owner may
+    /// change what it resolves to.
     pub fn check_host(self, host: &str) -> Result<(), Denied> {
         literal::literal(host).map_or(Ok(()), |address| self.check(address))
     }
 
-    /// What is allowed, for people.
+    /// Describes in words what is allowed.
     pub fn allowed(self) -> String {
         let private = if self.deny_private { "" } else { " and private" };
         let mut all = vec![format!("public{private} addresses, and names that lead to them")];
-        all.extend(self.allowed.iter().map(Range::to_string));
+        all.extend(self.allowed.iter().map(AddressRange::to_string));
         all.join(", ")
     }
 
-    /// Why not, if not; nothing of what may be inside of the address.
+    /// Why the address is denied, or `None` if it is not. Doesn't look at an address inside it.
     fn denies(self, address: IpAddr) -> Option<&'static str> {
         let row = table::row(address);
-        let longest =
-            |ranges: &[Range]| ranges.iter().filter(|range| range.contains(address)).map(Range::length).max();
+        let longest = |ranges: &[AddressRange]| {
+            ranges.iter().filter(|range| range.contains(address)).map(AddressRange::length).max()
+        };
         let class = row.map_or("reserved", |row| row.class);
-        let kind = row.map_or(Kind::Special, |row| row.kind);
-        if kind == Kind::Metadata && !row.is_some_and(|row| self.allowed.contains(&row.range)) {
+        let kind = row.map_or(AddressKind::Special, |row| row.kind);
+        if kind == AddressKind::Metadata && !row.is_some_and(|row| self.allowed.contains(&row.range)) {
             return Some(class);
         }
         match (longest(self.denied), longest(self.allowed)) {
@@ -99,7 +100,8 @@ impl Guard {
             }
             (_, Some(_)) => None,
             _ if class == "loopback" && self.allow_loopback => None,
-            _ => (kind == Kind::Special || (kind == Kind::Private && self.deny_private)).then_some(class),
+            _ => (kind == AddressKind::Special || (kind == AddressKind::Private && self.deny_private))
+                .then_some(class),
         }
     }
 }
@@ -109,7 +111,7 @@ fn embedded(address: IpAddr) -> Vec<Ipv4Addr> {
     let IpAddr::V6(v6) = address else { return Vec::new() };
     let join = |high: u16, low: u16| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low));
     match v6.segments() {
-        // Both are themselves.
+        // `::` and `::1` contain no IPv4 address.
         [0, 0, 0, 0, 0, 0, 0, 0 | 1] => Vec::new(),
         // IPv4-compatible and SIIT, NAT64's well-known prefix, 6to4 (the router).
         [0, 0, 0, 0, 0 | 0xffff, 0, high, low]
@@ -122,8 +124,9 @@ fn embedded(address: IpAddr) -> Vec<Ipv4Addr> {
     }
 }
 
-/// A local NAT64 prefix may have 48, 56, 64 or 96 bits, each with the IPv4 address elsewhere (RFC 6052, section 2.2, whose
-/// byte 8 is none of it), and only the network knows which. Where another one holds, what is read is 0.something at most.
+/// The IPv4 addresses that an address of a local NAT64 prefix may mean. The prefix may have 48, 56, 64 or 96 bits, and each
+/// length puts the IPv4 address elsewhere (RFC 6052, section 2.2; byte 8 is never part of it). Only the network knows the
+/// length, so all four are read; readings that begin with 0 are not real addresses and are dropped.
 fn nat64(address: Ipv6Addr) -> Vec<Ipv4Addr> {
     let at = address.octets();
     let mut readings = vec![

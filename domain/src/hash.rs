@@ -1,4 +1,4 @@
-//! A content hash as users and logs see it: the first 16 bytes of SHA-256, in hex.
+//! Content hashes, as users and logs see them: the first 16 bytes of SHA-256, in hex.
 
 use std::fmt::Write as _;
 

@@ -1,7 +1,6 @@
-//! Ids. Each is a UUID v5 (RFC 9562) of what it names, so that the same thing has the same id however often and by
-//! whomever it is made.
+//! Makes ids. Each id is a UUID v5 (RFC 9562) of what it names, so every process makes the same id for the same thing.
 //!
-//! Never: an id from parts joined by a separator that may occur in them. Each part is preceded by its length.
+//! The length of each part precedes it, so no two lists of parts give the same id. A separator could occur in a part.
 //!
 //! Clause D1 of docs/semantics.md.
 
@@ -11,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{AlertKind, Digest};
 
-/// The name space of all of Belfry's ids.
+/// The UUID namespace of all ids of Belfry.
 const BELFRY: Uuid = Uuid::from_u128(0x7c2f_6f0e_31cf_5a3e_9b1d_0be1_f4a7_5e01);
 
 fn id(parts: &[&[u8]]) -> Uuid {
@@ -23,29 +22,29 @@ fn id(parts: &[&[u8]]) -> Uuid {
     Uuid::new_v5(&BELFRY, &name)
 }
 
-/// An alert's episode: (rule, hash of what decides it, group, start of the bucket in which it began).
-pub fn episode(rule: Uuid, state: &Digest, group: &str, first_bucket_ms: i64) -> Uuid {
+/// The id of an episode: (rule, [`crate::RulePlan::counting_hash`], group, start of the bucket in which it began).
+pub fn episode(rule: Uuid, counting_hash: &Digest, group: &str, first_bucket_ms: i64) -> Uuid {
     id(&[
         b"episode",
         rule.as_bytes(),
-        state.as_str().as_bytes(),
+        counting_hash.as_str().as_bytes(),
         group.as_bytes(),
         &first_bucket_ms.to_be_bytes(),
     ])
 }
 
-/// A notification of an episode: firing, its n-th repeat, or resolved.
+/// The id of an episode's notification: firing, n-th repeat, or resolved.
 pub fn alert_notification(episode: Uuid, kind: AlertKind) -> Uuid {
     let n = if let AlertKind::Repeat { n } = kind { n } else { 0 };
     id(&[b"alert", episode.as_bytes(), kind.name().as_bytes(), &n.to_be_bytes()])
 }
 
-/// The notification of one record that a rule with condition `Any` matched.
+/// The id of the notification of one record that a rule with condition `Any` matched.
 pub fn record_notification(rule: Uuid, topic_id: &str, partition: i32, offset: i64) -> Uuid {
     id(&[b"record", rule.as_bytes(), topic_id.as_bytes(), &partition.to_be_bytes(), &offset.to_be_bytes()])
 }
 
-/// The notification of one reminder of one occurrence.
+/// The id of the notification of one reminder of one occurrence.
 pub fn reminder_notification(schedule: Uuid, occurrence: Timestamp, time: ReminderTime) -> Uuid {
     let occurrence = occurrence.as_millisecond().to_be_bytes();
     let parts: [&[u8]; 3] = [b"reminder", schedule.as_bytes(), &occurrence];
@@ -60,12 +59,12 @@ pub fn reminder_notification(schedule: Uuid, occurrence: Timestamp, time: Remind
     }
 }
 
-/// The notification that one value of the annotation `belfry.dev/send-test` asks for.
+/// The id of the test notification that one value of the annotation `belfry.dev/send-test` requests.
 pub fn test_notification(channel: Uuid, request: &str) -> Uuid {
     id(&[b"test", channel.as_bytes(), request.as_bytes()])
 }
 
-/// The delivery of a notification to one recipient of one channel.
+/// The id of the delivery of a notification to one recipient of one channel.
 pub fn delivery(notification: Uuid, channel: Uuid, recipient: &str) -> Uuid {
     id(&[b"delivery", notification.as_bytes(), channel.as_bytes(), recipient.as_bytes()])
 }
@@ -80,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_thing_has_the_same_id_for_ever() {
+    fn the_same_thing_always_has_the_same_id() {
         let rule = Uuid::from_u128(1);
         assert_eq!(record_notification(rule, "t", 0, 7).to_string(), "a17dbef1-601d-5bcc-806b-b0e6bf808605");
     }

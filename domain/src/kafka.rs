@@ -1,26 +1,26 @@
-//! How a Kafka cluster is reached, as sources and channels share it: brokers' TLS, login, and what of transactions is read.
+//! How sources and channels connect to a Kafka cluster: TLS to the brokers, login, and isolation of transactions.
 //!
-//! Invariants: verification can't be turned off, for there is no field for it; secrets are references. Never here: a value
-//! of a Secret.
+//! Certificates are always verified: no field turns that off. Secrets are references; no value of a Secret is here.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Digest, FileRef, Reading};
 
-/// What one consumer reads and how, not which topics.
+/// What one consumer reads and how. The topics are not part of it.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Source {
     /// `host:port` each, sorted.
     pub bootstrap_servers: Vec<String>,
-    /// TLS and login. Two rules with other credentials do not share a consumer: each sees what its own may see.
+    /// TLS and login. Rules with different credentials don't share a consumer, so each reads only what its own credentials
+    /// allow.
     #[serde(default, skip_serializing_if = "KafkaSecurity::is_plain")]
     pub security: Box<KafkaSecurity>,
-    /// What of transactions is read.
+    /// Which records of transactions are read.
     #[serde(default, skip_serializing_if = "Isolation::is_default")]
     pub isolation: Isolation,
-    /// How records are read. Event time is the partition's, and a record is decoded once: rules that read otherwise have
-    /// a consumer of their own.
+    /// How records are decoded and where their event time is. A consumer decodes each record once and keeps one progress for
+    /// each partition, so rules that differ here don't share a consumer.
     #[serde(default, skip_serializing_if = "Reading::is_default")]
     pub reading: Box<Reading>,
 }
@@ -32,24 +32,24 @@ impl Source {
     }
 }
 
-/// What of transactions is read.
+/// Which records of transactions are read.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Isolation {
     /// Records of committed transactions only.
     #[default]
     ReadCommitted,
-    /// All records, those of aborted transactions too.
+    /// All records, including those of aborted transactions.
     ReadUncommitted,
 }
 
 impl Isolation {
-    /// Whether it is what a source has that says nothing.
+    /// Whether it is the default.
     pub fn is_default(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// TLS and login of a Kafka client. Neither: plain text, as whoever is in the network.
+/// TLS and login of a Kafka client. Without both, it connects in plain text and without login.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KafkaSecurity {
@@ -65,7 +65,7 @@ pub struct KafkaSecurity {
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KafkaTls {
-    /// The only authorities trusted (PEM); the public ones where absent.
+    /// The only trusted authorities (PEM); the public ones if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_bundle: Option<FileRef>,
     /// The client's own certificate, for mutual TLS.
@@ -76,7 +76,7 @@ pub struct KafkaTls {
 /// A client's certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientCertificate {
-    /// The certificate and those that it chains through (PEM).
+    /// The certificate with its intermediate certificates (PEM).
     pub certificate: FileRef,
     /// Its private key (PEM, not encrypted).
     pub key: FileRef,
@@ -87,7 +87,7 @@ pub struct ClientCertificate {
 #[serde(untagged)]
 pub enum Sasl {
     /// With a name and a password.
-    Password(Password),
+    Password(PasswordLogin),
     /// With a token of an authorization server (OAUTHBEARER, RFC 7628).
     OAuth(OAuth),
 }
@@ -98,36 +98,36 @@ pub enum Sasl {
 pub struct OAuth {
     /// The authorization server's token endpoint, https.
     pub token_endpoint: String,
-    /// Who asks.
+    /// The OAuth client's id.
     pub client_id: String,
     /// The client's secret.
     pub client_secret: FileRef,
-    /// What is asked for; the server's default where absent.
+    /// The requested scope; the server's default if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<String>,
-    /// For whom the token shall be, where the server wants to be told.
+    /// The requested audience, for servers that need it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audience: Option<String>,
-    /// Further authorities of the endpoint's certificate (PEM).
+    /// Authorities for the endpoint's certificate (PEM), in addition to the public ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_bundle: Option<FileRef>,
 }
 
 /// A name and a password.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Password {
-    /// How the password is shown.
-    pub mechanism: Mechanism,
+pub struct PasswordLogin {
+    /// How the client proves that it knows the password.
+    pub mechanism: PasswordMechanism,
     /// Who logs in.
     pub username: Username,
     /// The password.
     pub password: FileRef,
 }
 
-/// How the password is shown.
+/// How a client proves that it knows the password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Mechanism {
-    /// As it is (RFC 4616); only inside TLS.
+pub enum PasswordMechanism {
+    /// Sends it as it is (RFC 4616); only inside TLS.
     Plain,
     /// SCRAM-SHA-256 (RFC 7677).
     ScramSha256,
@@ -135,7 +135,7 @@ pub enum Mechanism {
     ScramSha512,
 }
 
-/// A login name: no secret by itself, but some keep it beside the password.
+/// A login name. It is not a secret, but some users keep it beside the password.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Username {
@@ -145,8 +145,8 @@ pub enum Username {
     File(FileRef),
 }
 
-impl Mechanism {
-    /// Its name as IANA and Kafka have it.
+impl PasswordMechanism {
+    /// The name that IANA and Kafka use.
     pub fn name(self) -> &'static str {
         match self {
             Self::Plain => "PLAIN",
@@ -157,12 +157,12 @@ impl Mechanism {
 }
 
 impl KafkaSecurity {
-    /// Whether it is plain text without login.
+    /// Whether there is neither TLS nor login.
     pub fn is_plain(&self) -> bool {
         *self == Self::default()
     }
 
-    /// The files that a client must find to connect.
+    /// The files that a client needs to connect.
     pub fn files(&self) -> Vec<&FileRef> {
         let mut files = Vec::new();
         if let Some(tls) = &self.tls {
@@ -170,7 +170,7 @@ impl KafkaSecurity {
             files.extend(tls.certificate.iter().flat_map(|own| [&own.certificate, &own.key]));
         }
         match &self.sasl {
-            Some(Sasl::Password(Password { username, password, .. })) => {
+            Some(Sasl::Password(PasswordLogin { username, password, .. })) => {
                 if let Username::File(file) = username {
                     files.push(file);
                 }
@@ -197,7 +197,11 @@ mod tests {
         let username = Username::Text("belfry".to_owned());
         KafkaSecurity {
             tls: None,
-            sasl: Some(Sasl::Password(Password { mechanism: Mechanism::ScramSha512, username, password })),
+            sasl: Some(Sasl::Password(PasswordLogin {
+                mechanism: PasswordMechanism::ScramSha512,
+                username,
+                password,
+            })),
         }
     }
 
@@ -215,13 +219,13 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_says_nothing_of_security_has_the_key_that_it_always_had() {
+    fn a_source_without_security_keeps_its_key() {
         let source = Source { bootstrap_servers: vec!["a:1".to_owned()], ..Source::default() };
         assert_eq!(source.key(), Digest::of(&serde_json::json!({"bootstrapServers": ["a:1"]})));
     }
 
     #[test]
-    fn other_credentials_and_another_isolation_are_another_source() {
+    fn sources_that_differ_in_credentials_or_isolation_have_different_keys() {
         let plain = Source { bootstrap_servers: vec!["a:1".to_owned()], ..Source::default() };
         let one = Source { security: Box::new(sasl("one")), ..plain.clone() };
         let two = Source { security: Box::new(sasl("two")), ..plain.clone() };

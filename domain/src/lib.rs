@@ -1,8 +1,7 @@
-//! Values and decisions that both sides of the protocol share: plans, notifications, deliveries, outcomes, ids and
-//! the retry policy.
+//! Values and decisions that all processes share: plans, notifications, deliveries, outcomes, ids and the retry policy.
 //!
-//! Invariants: everything here is data or a pure function of its arguments. Every id is a UUID v5 of what it names.
-//! Never here: a clock, randomness, I/O of its own, Kubernetes or a database.
+//! Everything here is data or a pure function of its arguments. Every id is a UUID v5 of what it names. The crate uses no clock,
+//! no randomness, no I/O of its own, no Kubernetes and no database.
 #![warn(missing_docs)]
 
 mod alert_data;
@@ -23,7 +22,7 @@ mod reason;
 mod retry;
 
 pub use alert_data::{AlertData, CLOSED, RESOLVED};
-/// When something happens, as a plan carries it.
+/// The recurrence and reminder times that plans carry.
 pub use calendar::{RecurrenceSpec, ReminderTime};
 pub use channel::{
     ChannelPlan, DeliveryPolicy, EmailPlan, KafkaPlan, OnUnknown, PayloadText, RateLimit, SlackPlan, SmtpTls,
@@ -31,22 +30,25 @@ pub use channel::{
     WebhookValue,
 };
 pub use condition::{Condition, ExtremeDirection, Limit, Resolve, SHARE, SpikeDirection};
-pub use counts::{Best, Count, DropSample, Dropped, Ends, Extras, Matched, Sample, Valued, Values};
+pub use counts::{
+    Count, DropSample, Dropped, Extras, ExtremeValue, FirstAndLast, Matched, RecordValue, Sample, Values,
+};
 pub use duration::{DurationError, Millis};
-pub use guard::{Denied, Guard, Range as AddressRange, RangeError as AddressRangeError};
+pub use guard::{AddressRange, AddressRangeError, Denied, Guard};
 pub use hash::Digest;
 pub use kafka::{
-    ClientCertificate, Isolation, KafkaSecurity, KafkaTls, Mechanism, OAuth, Password, Sasl, Source, Username,
+    ClientCertificate, Isolation, KafkaSecurity, KafkaTls, OAuth, PasswordLogin, PasswordMechanism, Sasl,
+    Source, Username,
 };
 pub use notification::{
-    About, Alert, AlertKind, AttemptRecord, Cause, DeliveryRecord, DeliveryState, Notification, RecordRef,
-    Severity,
+    Alert, AlertKind, AttemptRecord, Cause, DeliveryRecord, DeliveryState, Notification, RecordRef,
+    ScheduleDetails, Severity,
 };
 pub use outcome::Outcome;
 pub use plain::{Plain, PlainLog, hides, hides_in_document, plain, plain_document, plain_json, plain_yaml};
 pub use plan::{
-    AlertPolicy, CatchUp, CatchUpPolicy, FileKind, FileRef, Kind, Plan, PlanBody, ReminderPlan, RulePlan,
-    SchedulePlan, StartFrom,
+    AlertPolicy, CatchUp, CatchUpPolicy, FileKind, FileRef, ObjectKind, Plan, PlanBody, ReminderPlan,
+    RulePlan, SchedulePlan, StartFrom,
 };
 pub use reading::{EventTime, Format, Reading, TimeForm};
 pub use reason::DropReason;

@@ -1,4 +1,4 @@
-//! Notifications, their deliveries and attempts, as the ledger keeps them and the hub tells of them.
+//! Notifications, their deliveries and attempts, as the ledger keeps them and the hub reports them.
 
 use calendar::ReminderTime;
 use std::collections::BTreeMap;
@@ -12,11 +12,11 @@ use uuid::Uuid;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Severity {
-    /// Good to know.
+    /// For information only.
     Info,
-    /// Should be looked at.
+    /// Somebody should look at it.
     Warning,
-    /// Must be looked at now.
+    /// Somebody must look at it now.
     Critical,
 }
 
@@ -31,11 +31,11 @@ impl Severity {
     }
 }
 
-/// One thing that somebody is told.
+/// One thing to tell, to however many recipients.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Notification {
-    /// UUID v5 of what it is ([`crate::ids`]).
+    /// UUID v5 of what the notification is about ([`crate::ids`]).
     pub id: Uuid,
     /// The namespace it belongs to.
     pub namespace: String,
@@ -47,7 +47,7 @@ pub struct Notification {
     pub title: String,
     /// The rendered summary; may be empty.
     pub summary: String,
-    /// The alert's group, label name to value; empty for others.
+    /// The alert's group, label name to value; empty for other causes.
     #[serde(default)]
     pub group: BTreeMap<String, String>,
     /// Deliveries with the same key to the same recipient of the same channel arrive in order.
@@ -70,15 +70,15 @@ pub struct RecordRef {
     pub offset: i64,
 }
 
-/// Which of an alert's notifications it is.
+/// Which of an alert's notifications this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type")]
 pub enum AlertKind {
     /// The first.
     Firing,
-    /// It is still so.
+    /// The alert is still firing.
     Repeat {
-        /// From 1.
+        /// The number of this repeat, from 1.
         n: i64,
     },
     /// It is over.
@@ -86,7 +86,7 @@ pub enum AlertKind {
 }
 
 impl AlertKind {
-    /// The word for it in ids, texts and metrics.
+    /// The name in ids, texts and metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::Firing => "firing",
@@ -102,61 +102,61 @@ impl AlertKind {
 pub struct Alert {
     /// The episode's id.
     pub episode: Uuid,
-    /// Which notification of it.
+    /// Which of its notifications this is.
     pub kind: AlertKind,
-    /// When the episode began (end of its first bucket).
+    /// When the episode began: the end of its first bucket.
     pub since: Timestamp,
     /// Matched records in the window.
     pub count: i64,
-    /// What the condition measured, where that is not the count, as texts show it.
+    /// What the condition measured if that is not the count, as texts show it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
-    /// What it was before.
+    /// The previous `value`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<String>,
-    /// New values, the first 10 by text.
+    /// The new values (`NewValue`): the first 10 in order of their text.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<String>,
     /// Start of the window, inclusive.
     pub window_start: Timestamp,
     /// End of the window, exclusive.
     pub window_end: Timestamp,
-    /// Why it was closed where that is not the condition: `RuleChanged`.
+    /// Why the alert was closed if the condition did not end it: `RuleChanged`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub closed: Option<String>,
-    /// The first counted record of the window, and the one that texts speak of: the last, for `Extreme` the one that has the
-    /// value. One where they are the same, none where the window has none.
+    /// The first counted record of the window, and the record that texts show: the last one, or for `Extreme` the one with the
+    /// value. One entry if both are the same record, none if the window has no record.
     #[serde(default)]
     pub records: Vec<RecordRef>,
 }
 
 impl Alert {
-    /// The notification that told of it first: all others of the alert refer to that one.
+    /// The id of the alert's first notification, to which all later ones refer.
     pub fn first(&self) -> Uuid {
         crate::ids::alert_notification(self.episode, AlertKind::Firing)
     }
 }
 
-/// What a schedule says of itself for people.
+/// What a schedule's reminders show besides title and time.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct About {
-    /// What it is about.
+pub struct ScheduleDetails {
+    /// A description of the event.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// Where it is.
+    /// Where the event takes place.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub location: Option<String>,
-    /// Where one takes part, or reads more.
+    /// A link to the meeting or to more information.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
-    /// Rooms and things that it has; of another namespace as namespace/name.
+    /// Rooms and other resources that the event books; those of another namespace as `namespace/name`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub resources: Vec<String>,
 }
 
-impl About {
-    /// Whether there is nothing.
+impl ScheduleDetails {
+    /// Whether all fields are empty.
     pub fn is_nothing(&self) -> bool {
         *self == Self::default()
     }
@@ -194,18 +194,18 @@ pub enum Cause {
         occurrence: Timestamp,
         /// End of the occurrence.
         end: Timestamp,
-        /// IANA zone in which the schedule is kept.
+        /// The schedule's IANA zone.
         time_zone: String,
-        /// Whether it is whole days.
+        /// Whether the event takes whole days.
         #[serde(default)]
         all_day: bool,
-        /// IANA zones of recipients by their lower-case address, where they are known and others.
+        /// Recipients' IANA zones by lower-case address. Only those that are known and differ from the schedule's.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         time_zones: BTreeMap<String, String>,
-        /// What else the schedule says of itself.
+        /// The schedule's description, location, link and resources.
         #[serde(flatten)]
-        about: About,
-        /// Which of the schedule's reminders it is.
+        about: ScheduleDetails,
+        /// Which of the schedule's reminders this is.
         #[serde(flatten)]
         time: ReminderTime,
         /// When the reminder was due.
@@ -223,8 +223,8 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// Which message it is, in the one word that people and programs are told: `firing`, `repeat`, `resolved`, `closed`
-    /// (its rule was changed, and nobody knows whether it is over), `record`, `reminder` or `test`.
+    /// The kind of message, in the word that people and programs see: `firing`, `repeat`, `resolved`, `closed` (the rule changed,
+    /// and nobody knows whether the alert is over), `record`, `reminder` or `test`.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Alert { alert, .. } => match alert.kind {
@@ -239,7 +239,7 @@ impl Cause {
         }
     }
 
-    /// What `status` of templates says: `firing`, `resolved` or `closed`.
+    /// The value of `status` in templates: `firing`, `resolved` or `closed`.
     pub fn status(&self) -> &'static str {
         match self.kind() {
             over @ ("resolved" | "closed") => over,
@@ -247,8 +247,8 @@ impl Cause {
         }
     }
 
-    /// As programs are told: what is stored, but the alert's kind in the word of [`Cause::kind`].
-    pub fn told(&self) -> Value {
+    /// The JSON that programs get: the stored form, but with the word of [`Cause::kind`] as the alert's kind.
+    pub fn public_json(&self) -> Value {
         let mut told = serde_json::to_value(self).unwrap_or_default();
         if let Some(kind) = told.pointer_mut("/alert/kind/type") {
             *kind = self.kind().into();
@@ -260,13 +260,13 @@ impl Cause {
 /// Where a delivery stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum DeliveryState {
-    /// Waits for its turn, its time or its channel, or is under way.
+    /// Waits for its turn, its time or its channel, or an attempt is under way.
     Pending,
     /// The receiver accepted it.
     Delivered,
     /// Given up: refused, out of attempts, or held.
     Dead,
-    /// Too old.
+    /// Older than `expiresAfter`.
     Expired,
     /// Not wanted any more, for the reason given.
     Suppressed,
@@ -285,7 +285,7 @@ impl DeliveryState {
     }
 }
 
-/// The number by which the ledger stores it; statements and indexes there name these numbers.
+/// The number under which the ledger stores the state. Its statements and indexes contain these numbers.
 impl From<DeliveryState> for i64 {
     fn from(state: DeliveryState) -> Self {
         match state {
@@ -319,20 +319,20 @@ pub struct DeliveryRecord {
     pub id: Option<Uuid>,
     /// The channel's name.
     pub channel: String,
-    /// The recipient; empty where the channel has one unnamed.
+    /// The recipient; empty if the channel has one unnamed recipient.
     pub recipient: String,
     /// Where it stands.
     pub state: DeliveryState,
-    /// Why, where it is not pending or delivered; what it waits for, where it is pending.
+    /// Why the delivery ended without success, or what it waits for while it is pending.
     pub reason: String,
     /// When the next attempt is due, while pending.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_attempt: Option<Timestamp>,
     /// When it expires.
     pub expires: Timestamp,
-    /// Its attempts, oldest first; of many the last.
+    /// Its attempts, oldest first. If there are many, only the last ones.
     pub attempts: Vec<AttemptRecord>,
-    /// How many attempts before them are left out.
+    /// How many earlier attempts are left out.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub attempts_left_out: i64,
 }

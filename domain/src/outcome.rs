@@ -1,16 +1,16 @@
-//! What came of one attempt to deliver.
+//! The outcome of one attempt to deliver.
 
 use serde::{Deserialize, Serialize};
 
 use crate::Millis;
 
-/// What happened to one attempt: a value, not an error.
+/// The outcome of one attempt. It is a value, not an error: errors are our own faults.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all_fields = "camelCase")]
 pub enum Outcome {
     /// The receiver accepted it.
     Delivered,
-    /// The receiver or the way to it was not able now: try again, not before `wait` where it said so.
+    /// The receiver, or the way to it, can't take the message now. Try again, after `wait` if the receiver said so.
     Later {
         /// What was seen, in words, without secrets.
         reason: String,
@@ -20,18 +20,18 @@ pub enum Outcome {
         /// Whether the whole channel waits (429), not only this delivery.
         channel_wide: bool,
     },
-    /// Nothing was sent, since something of the channel's own is missing or can't be used, such as a Secret's key: no attempt is
-    /// counted, and it waits for that until it expires.
+    /// Nothing was sent, because something that the channel needs is missing or unusable, such as a key of a Secret. No attempt is
+    /// counted; the delivery waits until that is there, or until it expires.
     NotSent {
         /// What is missing, in words, without secrets.
         reason: String,
     },
-    /// The receiver will never take it: no further attempt.
+    /// The receiver will never take the message. There is no further attempt.
     Refused {
         /// What was seen, in words, without secrets.
         reason: String,
     },
-    /// It may have arrived or not: the connection broke or timed out after the request was sent.
+    /// The message may have arrived: the connection broke or timed out after the request was sent.
     Unknown {
         /// What was seen, in words, without secrets.
         reason: String,
@@ -39,12 +39,12 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// The way to the receiver was not able now, and nobody said for how long.
+    /// [`Outcome::Later`] for this delivery alone, without a `wait`.
     pub fn later(reason: impl Into<String>) -> Self {
         Self::Later { reason: reason.into(), wait: None, channel_wide: false }
     }
 
-    /// The receiver will never take it.
+    /// [`Outcome::Refused`] with this reason.
     pub fn refused(reason: impl Into<String>) -> Self {
         Self::Refused { reason: reason.into() }
     }

@@ -1,17 +1,17 @@
-//! Texts of strangers in a terminal: what it would act on, or not show, is shown.
+//! Makes texts from other people safe to print on a terminal: characters that a terminal acts on or hides become visible.
 //!
-//! A title, a group's value or a server's refusal may hold escape sequences that move the cursor, set the window's title or
-//! answer as if typed, overrides that turn the order of letters around (<https://trojansource.codes>), and line ends that
-//! forge a line. C0 becomes its picture (`␛`, `␊`), the rest `\u{202e}`; in JSON and YAML the escape that their readers undo.
+//! A title, a group's value or a server's refusal may contain escape sequences that move the cursor, set the window's title or
+//! send input, overrides that reorder letters (<https://trojansource.codes>), and line ends that forge a line. C0 characters
+//! become their pictures (`␛`, `␊`), the others become `\u{202e}`. JSON and YAML get escapes that their parsers undo.
 //!
-//! Never here: a change of what is stored or sent.
+//! Only what is printed changes, not what is stored or sent.
 
 use std::borrow::Cow;
 use std::fmt::{self, Display, Write as _};
 use std::io;
 
-/// Whether a character is one that terminals act on or hide: C0, DEL and C1, marks, overrides and isolates of the direction,
-/// separators of lines, and what has no width and no part in any word. U+200C and U+200D are left: Persian and emoji have them.
+/// Whether terminals act on the character or hide it: C0, DEL and C1; marks, overrides and isolates of the text direction; line
+/// separators; and characters without width that no word needs. U+200C and U+200D are not among them: Persian and emoji use them.
 pub fn hides(char: char) -> bool {
     matches!(char,
         '\u{0}'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{ad}' | '\u{61c}' | '\u{180e}'
@@ -19,12 +19,13 @@ pub fn hides(char: char) -> bool {
         | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// The text in one line, with nothing hidden.
+/// Makes `text` one line with nothing hidden.
 pub fn plain(text: &str) -> Cow<'_, str> {
     changed(text, hides, shown)
 }
 
-/// JSON with nothing hidden, for readers the same. Line ends and tabs, which can only stand between its values, stay.
+/// Escapes hidden characters in JSON; it parses to the same value. Line ends and tabs stay, since in JSON they can only stand
+/// between values.
 pub fn plain_json(json: &str) -> Cow<'_, str> {
     changed(json, hides_in_document, |char, out| {
         for unit in char.encode_utf16(&mut [0; 2]) {
@@ -33,7 +34,7 @@ pub fn plain_json(json: &str) -> Cow<'_, str> {
     })
 }
 
-/// The same of JSON that is read as YAML, which knows no surrogates.
+/// Like [`plain_json`], for JSON that is read as YAML, which has no surrogates.
 pub fn plain_yaml(json: &str) -> Cow<'_, str> {
     changed(json, hides_in_document, |char, out| {
         let _ = match u32::from(char) {
@@ -43,12 +44,12 @@ pub fn plain_yaml(json: &str) -> Cow<'_, str> {
     })
 }
 
-/// A document of several lines, with nothing hidden.
+/// Makes hidden characters of a document of several lines visible.
 pub fn plain_document(text: &str) -> Cow<'_, str> {
     changed(text, hides_in_document, shown)
 }
 
-/// Whether a document of several lines has such a character.
+/// Like [`hides`], for documents of several lines, in which line ends and tabs are allowed.
 pub fn hides_in_document(char: char) -> bool {
     hides(char) && char != '\n' && char != '\t'
 }
@@ -74,7 +75,7 @@ fn changed(text: &str, which: fn(char) -> bool, how: impl Fn(char, &mut String))
     Cow::Owned(out)
 }
 
-/// Shows a value in one line, with nothing hidden.
+/// Displays a value in one line, with nothing hidden.
 pub struct Plain<T>(pub T);
 
 impl<T: Display> Display for Plain<T> {
@@ -83,11 +84,11 @@ impl<T: Display> Display for Plain<T> {
     }
 }
 
-/// A log whose lines hide nothing. Each write must be whole lines, as a subscriber of `tracing` does it.
+/// A log whose lines hide nothing. Each write must consist of whole lines, as a `tracing` subscriber writes them.
 pub struct PlainLog<W> {
     /// Where the lines go.
     pub to: W,
-    /// Whether each is a JSON object.
+    /// Whether each line is a JSON object.
     pub json: bool,
 }
 

@@ -1,6 +1,6 @@
-//! Plans: all that hub and workers must know of one object, secrets only by reference.
+//! Plans: everything that the hub and the workers must know of one object. Secrets are references.
 //!
-//! The operator validates before it makes a plan, so readers trust its values. Never here: a secret's value.
+//! The operator validates an object before it makes the plan, so readers trust its values. No plan holds a secret's value.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,11 +9,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{About, ChannelPlan, Condition, Digest, Millis, Resolve, Severity, Source};
+use crate::{ChannelPlan, Condition, Digest, Millis, Resolve, ScheduleDetails, Severity, Source};
 
-/// The three kinds.
+/// The kinds that have plans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Kind {
+pub enum ObjectKind {
     /// Where a message goes.
     NotificationChannel,
     /// Which records matter.
@@ -22,7 +22,7 @@ pub enum Kind {
     Schedule,
 }
 
-impl Kind {
+impl ObjectKind {
     /// The kind's name, as in a manifest.
     pub fn name(self) -> &'static str {
         match self {
@@ -37,46 +37,46 @@ impl Kind {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Plan {
-    /// The object's namespace: no plan reaches beyond it.
+    /// The object's namespace. A plan refers to nothing outside it.
     pub namespace: String,
     /// The object's name.
     pub name: String,
     /// The object's uid.
     pub uid: Uuid,
-    /// `metadata.generation` of the spec that this plan says. Not part of the revision.
+    /// `metadata.generation` of the spec that the plan was made from. Not part of the revision.
     pub generation: i64,
     /// `metadata.creationTimestamp`.
     pub created: Timestamp,
     /// `spec.suspend`.
     pub suspended: bool,
-    /// What the kind says.
+    /// The part that depends on the kind.
     pub body: PlanBody,
 }
 
-/// What each kind's plan says.
+/// The part of a plan that depends on the kind.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", content = "spec")]
 pub enum PlanBody {
-    /// Of a `NotificationChannel`.
+    /// A `NotificationChannel`'s.
     NotificationChannel(ChannelPlan),
-    /// Of an `AlertRule`.
+    /// An `AlertRule`'s.
     AlertRule(RulePlan),
-    /// Of a `Schedule`.
+    /// A `Schedule`'s.
     Schedule(SchedulePlan),
 }
 
 impl Plan {
-    /// The hash of what the plan says: everything but the generation.
+    /// The hash of the whole plan except its generation.
     pub fn revision(&self) -> Digest {
         Digest::of(&(&self.namespace, &self.name, self.uid, self.created, self.suspended, &self.body))
     }
 
-    /// Which kind it is of.
-    pub fn kind(&self) -> Kind {
+    /// The kind of the object.
+    pub fn kind(&self) -> ObjectKind {
         match self.body {
-            PlanBody::NotificationChannel(_) => Kind::NotificationChannel,
-            PlanBody::AlertRule(_) => Kind::AlertRule,
-            PlanBody::Schedule(_) => Kind::Schedule,
+            PlanBody::NotificationChannel(_) => ObjectKind::NotificationChannel,
+            PlanBody::AlertRule(_) => ObjectKind::AlertRule,
+            PlanBody::Schedule(_) => ObjectKind::Schedule,
         }
     }
 }
@@ -93,7 +93,7 @@ pub struct FileRef {
     pub key: String,
 }
 
-/// Which kind of object holds a referenced file.
+/// The kind of object that holds a referenced file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum FileKind {
     /// A Secret.
@@ -124,75 +124,75 @@ impl std::fmt::Display for FileRef {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RulePlan {
-    /// What its consumer reads; shared by the rules that name the same.
+    /// What the rule's consumer reads. Rules of a namespace with equal sources share one consumer.
     pub source: Source,
     /// The topics of the source that this rule reads.
     pub topics: Vec<String>,
-    /// Where to begin in a topic that the source has never read.
+    /// Where to begin in a topic that the source has never read before.
     pub start_from: StartFrom,
-    /// Where records go that can't be decoded; `<topic>.DLT` where absent.
+    /// The topic for records that can't be decoded; `<topic>.DLT` if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead_letter_topic: Option<String>,
-    /// CEL.
+    /// The CEL expression `match`: true for the records that count.
     #[serde(rename = "match")]
     pub matches: String,
     /// Label name to path.
     pub group_by: BTreeMap<String, String>,
-    /// When it is an alert.
+    /// When matched records are an alert.
     pub condition: Condition,
-    /// How bad it is.
+    /// How bad an alert of this rule is.
     pub severity: Severity,
     /// Template of the title.
     pub title: String,
-    /// Template of the summary; empty where the user gave none.
+    /// Template of the summary; empty if the user gave none.
     pub summary: String,
     /// Names of the channels, in the rule's namespace.
     pub notify: Vec<String>,
-    /// How often a firing group speaks again.
+    /// How often the alert of a firing group is repeated; never if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repeat_interval: Option<Millis>,
-    /// When it is over and whether to say so.
+    /// When an alert is over, and whether that is notified.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resolve: Option<Resolve>,
     /// How long a bucket waits for late records.
     pub allowed_lateness: Millis,
-    /// How its alerts behave beyond that.
+    /// The settings of alerts that don't change what is counted.
     #[serde(default)]
     pub policy: AlertPolicy,
 }
 
 impl RulePlan {
-    /// Where records of a topic go that can't be decoded; none of one that is itself named like such a topic, unless the
-    /// rule says where.
+    /// The dead-letter topic of `topic`. `None` if `topic` is itself named like a dead-letter topic (`*.DLT`) and the
+    /// rule names no other.
     pub fn dead_letter_topic_of(&self, topic: &str) -> Option<String> {
         let default = || topic.strip_suffix(".DLT").is_none().then(|| format!("{topic}.DLT"));
         self.dead_letter_topic.clone().or_else(default)
     }
 
-    /// Where records of all of its topics go that can't be decoded.
+    /// The dead-letter topics of all topics that the rule reads.
     pub fn dead_letter_topics(&self) -> BTreeSet<String> {
         self.topics.iter().filter_map(|topic| self.dead_letter_topic_of(topic)).collect()
     }
 }
 
-/// How a rule's alerts behave beyond their condition. Not part of what decides its counts: a change keeps the state.
+/// The settings of a rule's alerts that don't change what is counted, so the rule keeps its state if they change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct AlertPolicy {
-    /// How long the condition must hold before it is an alert; 0 for at once.
+    /// How long the condition must hold before there is an alert; 0 means at once.
     #[serde(rename = "for")]
     pub hold: Millis,
-    /// How much longer each repeat waits than the one before, in thousandths; from 1,000.
+    /// The factor by which each repeat waits longer than the one before, in thousandths; at least 1,000.
     pub repeat_factor: i64,
-    /// Label name to the path whose most frequent values a notification shows.
+    /// Name to path: notifications can show the most frequent values at that path.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub top_values: BTreeMap<String, String>,
-    /// Groups held at once; from 1.
+    /// How many groups the rule holds at once; at least 1.
     pub max_groups: i64,
 }
 
 impl AlertPolicy {
-    /// Groups of a rule that are held at once unless it says otherwise.
+    /// The default of [`AlertPolicy::max_groups`].
     pub const MAX_GROUPS: i64 = 10_000;
 }
 
@@ -208,16 +208,16 @@ impl Default for AlertPolicy {
 }
 
 impl RulePlan {
-    /// The hash of what decides the rule's counts and states. Another hash starts anew.
-    pub fn state(&self) -> Digest {
+    /// The hash of what decides the rule's counts and episodes. A rule whose hash changes starts anew.
+    pub fn counting_hash(&self) -> Digest {
         Digest::of(&(&self.matches, &self.group_by, &self.condition, &self.source.reading))
     }
 }
 
-/// Where to begin in a topic that the source has never read.
+/// Where to begin in a topic that the source has never read before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum StartFrom {
-    /// At the first record that is kept.
+    /// At the oldest record that the broker still has.
     Earliest,
     /// After the last record.
     Latest,
@@ -227,25 +227,25 @@ pub enum StartFrom {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SchedulePlan {
-    /// What it is.
+    /// The event's title.
     pub title: String,
-    /// What else it says of itself.
-    #[serde(default, skip_serializing_if = "About::is_nothing")]
-    pub about: About,
-    /// Template of what its reminders say below the title.
+    /// Its description, location, link and resources.
+    #[serde(default, skip_serializing_if = "ScheduleDetails::is_nothing")]
+    pub about: ScheduleDetails,
+    /// Template of the text that reminders show below the title.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
-    /// When it is.
+    /// When it happens.
     pub recurrence: RecurrenceSpec,
-    /// What to say before it.
+    /// The reminders of each occurrence.
     pub reminders: Vec<ReminderPlan>,
-    /// IANA zones of participants by their lower-case address, where they are not the schedule's.
+    /// Participants' IANA zones by lower-case address. Only those that differ from the schedule's.
     #[serde(default)]
     pub time_zones: BTreeMap<String, String>,
-    /// Minutes by which all of them fall due later, so that not all schedules remind in the same minute.
+    /// By how many minutes all reminders fall due later, so that not all schedules remind in the same minute.
     #[serde(default)]
     pub delay_minutes: u16,
-    /// What to do about reminders missed while the cluster was down.
+    /// What happens to reminders that were missed, for example while the cluster was down.
     pub catch_up: CatchUp,
 }
 
@@ -253,28 +253,28 @@ pub struct SchedulePlan {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReminderPlan {
-    /// When.
+    /// When it is due.
     #[serde(flatten)]
     pub time: ReminderTime,
     /// Names of the channels, in the schedule's namespace.
     pub notify: Vec<String>,
 }
 
-/// What to do about missed reminders.
+/// What happens to missed reminders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CatchUp {
     /// Which of them are sent.
     pub policy: CatchUpPolicy,
-    /// How late a reminder may come.
+    /// The longest delay after which a missed reminder is still sent.
     pub window: Millis,
 }
 
 /// Which missed reminders are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CatchUpPolicy {
-    /// All within the window.
+    /// All that are not older than the window.
     All,
-    /// The latest of each reminder within the window.
+    /// Of each reminder the latest one, if it is not older than the window.
     Latest,
     /// None.
     None,

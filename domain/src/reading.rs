@@ -1,4 +1,4 @@
-//! How a record is read: its value's format, and where its event time is.
+//! How a record is read: the format of its value, and where its event time is.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 pub struct Reading {
     /// How its value is decoded.
     pub format: Format,
-    /// Where its event time is; its timestamp in Kafka where absent.
+    /// Where its event time is; the Kafka timestamp if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub event_time: Option<EventTime>,
 }
 
 impl Reading {
-    /// Whether it is what a source has that says nothing.
+    /// Whether it is the default.
     pub fn is_default(&self) -> bool {
         *self == Self::default()
     }
@@ -28,9 +28,9 @@ pub enum Format {
     Json,
     /// One line of `name=value` pairs.
     Logfmt,
-    /// A text that a regular expression takes apart.
+    /// A text that a regular expression splits into fields.
     Text {
-        /// With at least one named group.
+        /// The regular expression; has at least one named group.
         pattern: String,
     },
     /// A CloudEvent 1.0, in the binary or the structured mode of its Kafka binding.
@@ -40,9 +40,9 @@ pub enum Format {
 /// Where in a record its event time is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct EventTime {
-    /// A path, as `groupBy` has them.
+    /// A path, as in `groupBy`.
     pub path: String,
-    /// How it is written there.
+    /// How the time is written there.
     pub form: TimeForm,
 }
 
@@ -52,15 +52,15 @@ pub struct EventTime {
 pub enum TimeForm {
     /// RFC 3339.
     Rfc3339,
-    /// Seconds since 1970-01-01T00:00:00Z, a number with or without a fraction or its text.
+    /// Seconds since 1970-01-01T00:00:00Z: a number, or a text of a number; may have a fraction.
     UnixSeconds,
     /// Milliseconds since then.
     UnixMilliseconds,
-    /// As `strptime` reads it.
+    /// In the form that a `strptime` pattern describes.
     Pattern {
-        /// With directives such as `%Y`.
+        /// The pattern, with directives such as `%Y`.
         pattern: String,
-        /// The time zone (IANA) of a pattern that has no offset; UTC where absent.
+        /// The IANA time zone for a pattern that has no offset; UTC if absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         time_zone: Option<String>,
     },
@@ -72,7 +72,7 @@ mod tests {
     use crate::{Digest, Source};
 
     #[test]
-    fn a_source_that_says_nothing_of_reading_has_the_key_that_it_always_had() {
+    fn a_source_with_the_default_reading_keeps_its_key() {
         let source = Source { bootstrap_servers: vec!["a:1".to_owned()], ..Source::default() };
         assert_eq!(source.key(), Digest::of(&serde_json::json!({"bootstrapServers": ["a:1"]})));
         let other = Source {
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reading_survives_its_text() {
+    fn a_reading_parses_back_from_its_json() {
         let form =
             TimeForm::Pattern { pattern: "%F %T".to_owned(), time_zone: Some("Asia/Tokyo".to_owned()) };
         let reading = Reading {

@@ -2,8 +2,8 @@
 //!
 //! Clauses of docs/semantics.md: R11, R12, E7.
 //!
-//! Invariant: a reason that this program does not know, of a newer one, is [`DropReason::Other`], so that what is kept by
-//! reason stays bounded. In alphabetical order, which is the order of the names.
+//! A reason that this program doesn't know, because a newer one sent it, becomes [`DropReason::Other`]; so what is kept by reason
+//! stays bounded. The reasons are in alphabetical order, because statuses show them in order of their names.
 
 use serde::{Deserialize, Serialize};
 
@@ -28,55 +28,56 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// No room for an activation offset: a namespace's rules have as many as the ledger keeps.
+    /// There was no room for an activation offset: the namespace's rules have as many as the ledger keeps.
     ActivationsFull,
-    /// A `groupBy` path leads to nothing, to null or to more than one value.
+    /// The record has no value, null, or several values at a `groupBy` path.
     GroupMissing,
-    /// Quiet groups that went because there were too many: a count of groups.
+    /// Quiet groups that were removed because there were too many. Counts groups, not records.
     GroupsEvicted,
-    /// Records of groups for which there was no room: those that were held are firing, or one commit brought more than fit.
+    /// Records of groups for which there was no room: all groups held were firing, or one commit brought more than fit.
     GroupsFull,
-    /// Notifications that went before their time, because the namespace keeps too much.
+    /// Notifications that were removed early because the namespace keeps too many bytes of them.
     HistoryDropped,
-    /// Dead letters that went before their time, because the namespace keeps too many.
+    /// Dead letters that were removed early because the namespace keeps too many bytes of them.
     LettersDropped,
-    /// `match` divided by zero or left the range of its numbers.
+    /// `match` divided by zero or exceeded the range of its numbers.
     MatchArithmetic,
     /// `match` failed in another way.
     MatchFailed,
-    /// `match` is not true or false for this record.
+    /// `match` gave neither true nor false for this record.
     MatchNotBoolean,
-    /// `match` took more steps than a record may cost.
+    /// `match` took more steps than one record may cost.
     MatchTooCostly,
-    /// `match` compared or called something with a type that it does not take.
+    /// `match` compared or called something with a wrong type.
     MatchWrongType,
-    /// One that this program does not know.
+    /// A reason that this program doesn't know.
     Other,
-    /// Records for which there was no room because the namespace's groups, or the group, take too many bytes.
+    /// Records that were not counted because the group, or all groups of the namespace, take too many bytes.
     StateFull,
-    /// Event time is too far ahead; only for rules that count in windows.
+    /// The event time is too far in the future. Only for rules that count in windows.
     TimeAhead,
-    /// The source's event time leads to nothing or not to a time; only for rules that count in windows.
+    /// The record has no time at the path of the source's `eventTime`. Only for rules that count in windows.
     TimeMissing,
     /// The value is null; concerns all rules of the topic.
     Tombstone,
-    /// Records that were matched and not counted, since what is told of them together is larger than the hub takes.
+    /// Records that matched but were not counted, because their entry would be larger than the hub takes.
     TooLarge,
     /// The value can't be decoded; concerns all rules of the topic.
     Undecodable,
-    /// The condition's `path` leads to nothing, to null, to more than one value, or not to a number where it needs one.
+    /// The record has no value, null or several values at the condition's `path`, or a value that is not a number where the
+    /// condition needs one.
     ValueMissing,
 }
 
 impl DropReason {
-    /// The reason of that name, or [`DropReason::Other`].
-    pub fn of(name: &str) -> Self {
+    /// The reason with this name, or [`DropReason::Other`].
+    pub fn from_name(name: &str) -> Self {
         Self::ALL.iter().copied().find(|reason| reason.name() == name).unwrap_or(Self::Other)
     }
 
-    /// The same, or [`DropReason::Other`] where it is the hub's own to say: a worker speaks of records alone.
+    /// The reason as the hub accepts it from a worker: [`DropReason::Other`] in place of reasons that only the hub may give.
     #[must_use]
-    pub fn of_worker(self) -> Self {
+    pub fn as_reported_by_worker(self) -> Self {
         match self {
             Self::ActivationsFull | Self::HistoryDropped | Self::LettersDropped => Self::Other,
             other if other.is_full() => Self::Other,
@@ -84,12 +85,12 @@ impl DropReason {
         }
     }
 
-    /// Whether records or groups were left out for a quota.
+    /// Whether records or groups were left out because of a quota.
     pub fn is_full(self) -> bool {
         matches!(self, Self::GroupsEvicted | Self::GroupsFull | Self::StateFull)
     }
 
-    /// Whether `match` had no answer for the record.
+    /// Whether `match` gave no answer for the record.
     pub fn is_of_match(self) -> bool {
         matches!(
             self,
@@ -101,7 +102,7 @@ impl DropReason {
         )
     }
 
-    /// Whether the record matched, and what it lacks is needed to count it.
+    /// Whether the record matched but lacks something that is needed to count it.
     pub fn is_after_match(self) -> bool {
         matches!(self, Self::GroupMissing | Self::TimeAhead | Self::TimeMissing | Self::ValueMissing)
     }
@@ -109,7 +110,7 @@ impl DropReason {
 
 impl From<String> for DropReason {
     fn from(name: String) -> Self {
-        Self::of(&name)
+        Self::from_name(&name)
     }
 }
 
@@ -135,8 +136,8 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_does_not_speak_of_the_hubs_quotas() {
-        assert_eq!(DropReason::StateFull.of_worker(), DropReason::Other);
-        assert_eq!(DropReason::TimeMissing.of_worker(), DropReason::TimeMissing);
+    fn a_worker_can_not_report_the_reasons_of_the_hubs_quotas() {
+        assert_eq!(DropReason::StateFull.as_reported_by_worker(), DropReason::Other);
+        assert_eq!(DropReason::TimeMissing.as_reported_by_worker(), DropReason::TimeMissing);
     }
 }

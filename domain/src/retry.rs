@@ -1,4 +1,4 @@
-//! When to try again: exponential delays with full jitter, and when to stop.
+//! Decides what follows an attempt: another one after an exponential delay with full jitter, or the end.
 //!
 //! Clauses of docs/semantics.md: D9, D10, D11.
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{DeliveryPolicy, DeliveryState, Millis, OnUnknown, Outcome};
 
-/// Exponential back-off. `max_attempts` counts all attempts, the first included.
+/// Exponential back-off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RetryPolicy {
@@ -19,17 +19,17 @@ pub struct RetryPolicy {
     pub max_delay: Millis,
 }
 
-/// What follows from an attempt's outcome.
+/// What follows an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// It ends here, with this reason where it is not delivered.
+    /// The delivery ends in this state, with a reason unless it was delivered.
     End(DeliveryState, String),
-    /// It is tried again at this time.
+    /// The delivery is tried again at this time.
     Again(Timestamp),
 }
 
 impl RetryPolicy {
-    /// The wait before attempt `made + 1`, with full jitter: `chance` in `0.0..1.0` picks within zero and
+    /// The wait before attempt `made + 1`, with full jitter: `chance` in `0.0..1.0` picks a wait between zero and
     /// `min(max_delay, initial_delay * 2^(made - 1))`.
     pub fn delay(&self, made: i32, chance: f64) -> Millis {
         let doublings = u32::try_from(made - 1).unwrap_or(0).min(40);
@@ -38,15 +38,15 @@ impl RetryPolicy {
     }
 }
 
-/// When it is looked again at a delivery of which nothing was sent: the worker that lacked something does not ask for it before
-/// that is there, and another one may have it.
+/// The wait after an attempt that sent nothing. The worker that lacks something doesn't claim the delivery again before it has
+/// that, but another worker may have it.
 const NOT_SENT: Millis = Millis(5_000);
 
 impl DeliveryPolicy {
-    /// Decides after attempt number `made` (from 1) of a delivery that expires at `expires`; one of which nothing was sent is
+    /// Decides what follows attempt number `made` (from 1) of a delivery that expires at `expires`. Attempts that sent nothing are
     /// not counted in `made`.
     ///
-    /// A `Retry-After` is a lower bound of the wait. A wait that ends at or after `expires` ends the delivery now.
+    /// A `Retry-After` is a lower bound of the wait. If the wait would end at or after `expires`, the delivery expires now.
     pub fn decide(
         &self,
         outcome: &Outcome,

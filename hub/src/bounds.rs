@@ -5,7 +5,7 @@
 //! mark that says so; names and numbers that are longer or larger than real ones can be are refused. So no other
 //! part of Belfry holds, stores or shows a worker's text at a length that the worker chose.
 
-use domain::{Extras, Outcome, RecordRef, Valued, Values};
+use domain::{Extras, Outcome, RecordRef, RecordValue, Values};
 use protocol::messages::{
     Alive, ChannelRequest, ClaimRequest, Commit, Count, DeadLetter, Entry, LiveObjects, Matched, Outcomes,
     PositionsRequest, PutPlans, Reminders, Report, Sample,
@@ -178,7 +178,7 @@ fn entry(entry: &mut Entry) -> Result<(), String> {
     this_topic(&entry.topic, &entry.topic_id)?;
     at_most("reasons of an entry", entry.dropped.len(), MOST)?;
     for dropped in &mut entry.dropped {
-        dropped.reason = dropped.reason.of_worker();
+        dropped.reason = dropped.reason.as_reported_by_worker();
     }
     entry.dead_letters.iter_mut().for_each(letter);
     for Matched { group, sample, .. } in &mut entry.records {
@@ -228,7 +228,7 @@ fn values(values: &Values) -> Result<(), String> {
     values.counts.keys().try_for_each(|value| short("a value", value, LABEL))
 }
 
-fn value(valued: &Valued) -> Result<(), String> {
+fn value(valued: &RecordValue) -> Result<(), String> {
     short("a value", &valued.value, LABEL)?;
     place(&valued.at)
 }

@@ -333,7 +333,7 @@ impl Collector for LedgerCollector {
         };
         let help = "Deliveries that wait for an attempt";
         to.gauge("pending_deliveries", help, of("pending") + of("retrying"))?;
-        to.gauge("dead_letters", "Deliveries given up and not sent again since", of("dead"))?;
+        to.gauge("dead_deliveries", "Deliveries given up and not sent again since", of("dead"))?;
         let help = "Deliveries that wait for a channel that does not exist";
         to.gauge("waiting_deliveries", help, counts.waiting)?;
         let age =

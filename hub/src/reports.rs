@@ -279,9 +279,9 @@ mod tests {
         let (one, other) = (Reports::default(), Reports::default());
         let at = Instant::now();
         let after = |seconds| at + Duration::from_secs(seconds);
-        let shown = |now| -> Vec<PeerReport> {
+        let shown = |now: Instant| -> Vec<PeerReport> {
             let peer = |it: ShownReport| PeerReport {
-                at: now - Duration::from_millis(it.age_ms),
+                at: now.checked_sub(Duration::from_millis(it.age_ms)).expect("after the start"),
                 namespace: it.namespace,
                 report: it.report,
             };

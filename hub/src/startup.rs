@@ -162,15 +162,14 @@ impl Hub {
 /// Opens the ledger. During a roll-out the old hub may still hold the file, and PostgreSQL may start at the same time: then it
 /// waits up to `LOCK_PATIENCE`.
 async fn open_ledger(config: &Config, new_id: Uuid, texts: Arc<Texts>) -> anyhow::Result<Ledger> {
-    let database = match &config.database_url_file {
-        Some(file) => Database::PostgresUrlFile(file.clone()),
-        None => {
-            let folder = &config.data_dir;
-            tokio::fs::create_dir_all(folder)
-                .await
-                .with_context(|| format!("the data folder {} can't be made", folder.display()))?;
-            Database::Sqlite(folder.join(FILE))
-        }
+    let database = if let Some(file) = &config.database_url_file {
+        Database::PostgresUrlFile(file.clone())
+    } else {
+        let folder = &config.data_dir;
+        tokio::fs::create_dir_all(folder)
+            .await
+            .with_context(|| format!("the data folder {} can't be made", folder.display()))?;
+        Database::Sqlite(folder.join(FILE))
     };
     let mut options = Options::new(new_id);
     options.max_pending = config.max_pending;

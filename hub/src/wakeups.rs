@@ -92,13 +92,11 @@ impl Standing {
         if failure == self.failing {
             return;
         }
-        match &failure {
-            Some(error) => tracing::warn!(
-                error,
-                "Redis: {} fails; hubs hear of each other within 250 ms instead of at once",
-                self.what
-            ),
-            None => tracing::info!("Redis: {} works again", self.what),
+        if let Some(error) = &failure {
+            let what = self.what;
+            tracing::warn!(error, what, "Redis fails; hubs hear of each other within 250 ms, not at once");
+        } else {
+            tracing::info!(what = self.what, "Redis works again");
         }
         self.failing = failure;
     }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use domain::{ChannelPlan, Digest, Kind, Plan, PlanBody, RulePlan, Source};
+use domain::{ChannelPlan, Digest, ObjectKind, Plan, PlanBody, RulePlan, Source};
 use protocol::messages::{ChannelEntry, ChannelsPlan, SourcePlan, SourceRule};
 use uuid::Uuid;
 
@@ -23,7 +23,7 @@ pub(crate) struct Object {
     pub(crate) absent: Option<i64>,
     /// About how many bytes its plan takes.
     pub(crate) weight: usize,
-    /// A rule's [`RulePlan::state`].
+    /// A rule's [`RulePlan::counting_hash`].
     pub(crate) state: Option<Digest>,
     /// The key of a rule's source.
     pub(crate) source: Option<Digest>,
@@ -32,7 +32,7 @@ pub(crate) struct Object {
 impl Object {
     pub(crate) fn new(plan: Plan, row: i64, resumed: Option<i64>, absent: Option<i64>) -> Self {
         let (state, source) = match &plan.body {
-            PlanBody::AlertRule(rule) => (Some(rule.state()), Some(rule.source.key())),
+            PlanBody::AlertRule(rule) => (Some(rule.counting_hash()), Some(rule.source.key())),
             _ => (None, None),
         };
         let weight = 512 + serde_json::to_vec(&plan).map_or(0, |json| json.len());
@@ -117,7 +117,7 @@ impl Catalog {
     }
 
     /// The object of a kind that has this name now; the newest if there are several.
-    pub(crate) fn named(&self, namespace: &str, kind: Kind, name: &str) -> Option<&Arc<Object>> {
+    pub(crate) fn named(&self, namespace: &str, kind: ObjectKind, name: &str) -> Option<&Arc<Object>> {
         let named = self
             .objects_of(namespace)
             .filter(|it| it.plan.kind() == kind && it.plan.name == name && it.absent.is_none());
@@ -146,7 +146,7 @@ impl Catalog {
     /// Inserts or replaces an object. Call [`Self::rebuild`] for its namespace afterwards.
     pub(crate) fn put(&mut self, object: Object) {
         let uid = object.plan.uid;
-        if object.plan.kind() == Kind::NotificationChannel {
+        if object.plan.kind() == ObjectKind::NotificationChannel {
             self.channel_rows.insert(object.row, uid);
         }
         self.namespaces.entry(object.plan.namespace.clone()).or_default().insert(uid);
@@ -156,7 +156,7 @@ impl Catalog {
     /// Removes an object. Call [`Self::rebuild`] for its namespace afterwards.
     pub(crate) fn remove(&mut self, uid: Uuid) -> Option<Arc<Object>> {
         let object = self.objects.remove(&uid)?;
-        if object.plan.kind() == Kind::NotificationChannel {
+        if object.plan.kind() == ObjectKind::NotificationChannel {
             self.channel_rows.remove(&object.row);
         }
         if let Some(uids) = self.namespaces.get_mut(&object.plan.namespace) {
@@ -182,7 +182,7 @@ impl Catalog {
             return;
         };
         // If two objects have one name, the one created later exists; the other waits to be collected.
-        let mut latest: BTreeMap<(Kind, &str), &Arc<Object>> = BTreeMap::new();
+        let mut latest: BTreeMap<(ObjectKind, &str), &Arc<Object>> = BTreeMap::new();
         let present =
             uids.iter().filter_map(|uid| self.objects.get(uid)).filter(|object| object.absent.is_none());
         for object in present {
@@ -208,7 +208,7 @@ impl Catalog {
         let revision = Digest::of(&revisions);
         let names = latest
             .iter()
-            .filter(|((kind, _), _)| *kind == Kind::NotificationChannel)
+            .filter(|((kind, _), _)| *kind == ObjectKind::NotificationChannel)
             .map(|((_, name), object)| ((*name).to_owned(), object.plan.uid))
             .collect();
         let space = NamespacePlans {

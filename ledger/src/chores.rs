@@ -342,7 +342,7 @@ pub(crate) async fn send_again(
 
 /// The answer to a request to send dead deliveries again.
 pub(crate) fn resend_status(status: impl Fn(i64, String) -> RequestStatus, count: i64) -> RequestStatus {
-    let word = if count == 1 { "dead letter is" } else { "dead letters are" };
+    let word = if count == 1 { "dead delivery is" } else { "dead deliveries are" };
     status(count, format!("{count} {word} sent again"))
 }
 

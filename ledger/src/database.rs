@@ -7,7 +7,7 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use domain::{Kind, Plan};
+use domain::{ObjectKind, Plan};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
 };
@@ -187,7 +187,7 @@ pub(crate) async fn load_objects(conn: &mut Conn, uids: Option<String>) -> Resul
     let rows: Vec<(String, i64, Option<i64>, Option<i64>)> = load.fetch_all(conn).await?;
     let object = |(body, row, resumed, absent): (String, i64, Option<i64>, Option<i64>)| {
         let plan: Plan = serde_json::from_str(&body)?;
-        if row == 0 && plan.kind() != Kind::Schedule {
+        if row == 0 && plan.kind() != ObjectKind::Schedule {
             return Err(Error::Corrupt(format!("{} {} has no state", plan.kind().name(), plan.name)));
         }
         Ok(Object::new(plan, row, resumed, absent))

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use domain::{DeliveryState, DropReason, Kind, Millis, Outcome};
+use domain::{DeliveryState, DropReason, Millis, ObjectKind, Outcome};
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -237,9 +237,9 @@ async fn remove_oldest_finished(tx: &mut Tx, namespace: &str) -> Result<u64, Err
         rows.push(n);
         let Some(object) = catalog.get(uuid(&object)?) else { continue };
         match object.plan.kind() {
-            Kind::AlertRule => *objects.entry(object.row).or_default() += 1,
-            Kind::Schedule => *schedules.entry(object.plan.uid).or_default() += 1,
-            Kind::NotificationChannel => continue,
+            ObjectKind::AlertRule => *objects.entry(object.row).or_default() += 1,
+            ObjectKind::Schedule => *schedules.entry(object.plan.uid).or_default() += 1,
+            ObjectKind::NotificationChannel => continue,
         }
         tx.mark(object.plan.uid, false);
     }

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::{Digest, Kind, Plan};
+use domain::{Digest, ObjectKind, Plan};
 use jiff::Timestamp;
 use protocol::messages::{ChannelsPlan, Pool, ReminderState, Revisions, SourcePlan};
 use uuid::Uuid;
@@ -83,17 +83,17 @@ impl Command for PutPlans {
 /// Makes the row that keeps a new object's state.
 async fn state_row(tx: &mut Tx, plan: &Plan) -> Result<i64, Error> {
     let (sql, row) = match plan.kind() {
-        Kind::NotificationChannel => (
+        ObjectKind::NotificationChannel => (
             "INSERT INTO channels (uid, namespace) VALUES ($1, $2) ON CONFLICT (uid) DO UPDATE \
              SET namespace = excluded.namespace RETURNING c",
             None,
         ),
-        Kind::AlertRule => (
+        ObjectKind::AlertRule => (
             "INSERT INTO rules (r, uid, namespace) VALUES ($3, $1, $2) ON CONFLICT (uid) DO UPDATE \
              SET namespace = excluded.namespace RETURNING r",
             Some(rules::next_row(tx).await?),
         ),
-        Kind::Schedule => return Ok(0),
+        ObjectKind::Schedule => return Ok(0),
     };
     let uid = plan.uid.to_string();
     let insert = query_scalar(sql).bind(uid).bind(&plan.namespace);
@@ -399,7 +399,7 @@ impl Ledger {
         let catalog = self.shared.catalog();
         let Some(object) = catalog
             .in_namespace(uid, namespace)
-            .filter(|object| object.absent.is_none() && object.plan.kind() == Kind::Schedule)
+            .filter(|object| object.absent.is_none() && object.plan.kind() == ObjectKind::Schedule)
         else {
             return Ok(None);
         };

@@ -171,16 +171,16 @@ impl Tx {
                 .await?;
         let (plans, names): (Vec<_>, Vec<_>) = changes.into_iter().partition(|(kind, _)| kind == "plan");
         let mut catalog = Catalog::clone(&self.catalog);
-        let mut changed = BTreeSet::new();
+        let mut touched = BTreeSet::new();
         let uids: Vec<Uuid> = plans.iter().map(|(_, uid)| uuid(uid)).collect::<Result<_, _>>()?;
         for uid in &uids {
-            changed.extend(catalog.remove(*uid).map(|object| object.plan.namespace.clone()));
+            touched.extend(catalog.remove(*uid).map(|object| object.plan.namespace.clone()));
         }
         for object in database::load_objects(&mut self.conn, Some(set(&uids)?)).await? {
-            changed.insert(object.plan.namespace.clone());
+            touched.insert(object.plan.namespace.clone());
             catalog.put(object);
         }
-        for namespace in changed {
+        for namespace in touched {
             catalog.rebuild(&namespace);
         }
         for (_, name) in &names {

@@ -129,7 +129,7 @@ impl HandleRequest {
             .fetch_all(&mut tx.conn)
             .await?;
             if dead.is_empty() {
-                return Ok(self.status(0, format!("{id} is not a dead letter of this channel")));
+                return Ok(self.status(0, format!("{id} is not a dead delivery of this channel")));
             }
             chores::send_again(tx, channel, &dead, self.now).await?;
             return Ok(again(1));
@@ -142,7 +142,7 @@ impl HandleRequest {
         .fetch_one(&mut tx.conn)
         .await?;
         if all == 0 {
-            return Ok(self.status(0, "there is no dead letter".to_owned()));
+            return Ok(self.status(0, "there is no dead delivery".to_owned()));
         }
         // Deliveries that become dead from now on have a later place.
         let upto = tx.ids.place;

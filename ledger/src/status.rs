@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use domain::{DropReason, Kind, RulePlan};
+use domain::{DropReason, ObjectKind, RulePlan};
 use jiff::Timestamp;
 use protocol::messages::{
     ChannelStatus, ClockCounts, DeliverySummary, Feed, FiringGroup, ObjectStatus, RequestStatus, RuleStatus,
@@ -166,11 +166,11 @@ impl PublishStatuses {
     async fn publish(&self, tx: &mut Tx, uids: &BTreeSet<Uuid>) -> Result<u64, Error> {
         let catalog = Arc::clone(&tx.catalog);
         let objects: Vec<&Arc<Object>> = uids.iter().filter_map(|uid| catalog.get(*uid)).collect();
-        let rows = |kind: Kind| -> Vec<i64> {
+        let rows = |kind: ObjectKind| -> Vec<i64> {
             objects.iter().filter(|object| object.plan.kind() == kind).map(|object| object.row).collect()
         };
-        let channels = channel_statuses(tx, &rows(Kind::NotificationChannel)).await?;
-        let rules = rule_statuses(tx, &rows(Kind::AlertRule), self.now).await?;
+        let channels = channel_statuses(tx, &rows(ObjectKind::NotificationChannel)).await?;
+        let rules = rule_statuses(tx, &rows(ObjectKind::AlertRule), self.now).await?;
         let schedules = schedule_statuses(tx, uids).await?;
         let speaks: Vec<Arc<Object>> =
             objects.iter().filter(|object| object.channel().is_none()).map(|it| Arc::clone(it)).collect();
@@ -187,10 +187,10 @@ impl PublishStatuses {
             let uid = object.plan.uid;
             let told = told.remove(&uid).unwrap_or_default();
             let body = match object.plan.kind() {
-                Kind::NotificationChannel => {
+                ObjectKind::NotificationChannel => {
                     StatusBody::NotificationChannel(channels.get(&object.row).cloned().unwrap_or_default())
                 }
-                Kind::AlertRule => {
+                ObjectKind::AlertRule => {
                     let mut status = rules.get(&object.row).cloned().unwrap_or_default();
                     if let Some(rule) = object.rule() {
                         add_partitions(&mut status, object, rule, &topics, &tx.published.unowned);
@@ -198,7 +198,7 @@ impl PublishStatuses {
                     status.told = told;
                     StatusBody::AlertRule(status)
                 }
-                Kind::Schedule => {
+                ObjectKind::Schedule => {
                     let status = schedules.get(&uid).cloned().unwrap_or_default();
                     StatusBody::Schedule(ScheduleStatus { told, ..status })
                 }
@@ -441,7 +441,7 @@ async fn rule_statuses(
     }
     for (r, reason, count, last) in drops {
         if let Some(status) = statuses.get_mut(&r) {
-            let reason = DropReason::of(&reason);
+            let reason = DropReason::from_name(&reason);
             let recent = last > ms(now).saturating_sub(recent_records::QUOTA_MET_MS);
             if recent && reason.is_full() {
                 // A quota that loses records is shown rather than one that loses groups.

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use domain::{AttemptRecord, DeliveryRecord, DeliveryState, Kind};
+use domain::{AttemptRecord, DeliveryRecord, DeliveryState, ObjectKind};
 use protocol::messages::{NotificationList, NotificationQuery, NotificationStory};
 use uuid::Uuid;
 
@@ -221,19 +221,19 @@ impl NotificationFilter {
     fn new(query: &NotificationQuery, namespace: &str, catalog: &Catalog) -> Result<Self, Error> {
         let mut wanted =
             Self { since: query.since.map(ms), state: query.state.map(i64::from), ..Self::default() };
-        let named = |kind: Kind, name: &str| {
+        let named = |kind: ObjectKind, name: &str| {
             catalog.named(namespace, kind, name).ok_or_else(|| {
                 let kind = kind.name();
                 Error::NotFound(format!("{kind} {name:?} of namespace {namespace}"))
             })
         };
-        for (kind, name) in [(Kind::AlertRule, &query.rule), (Kind::Schedule, &query.schedule)] {
+        for (kind, name) in [(ObjectKind::AlertRule, &query.rule), (ObjectKind::Schedule, &query.schedule)] {
             if let Some(name) = name {
                 wanted.caused_by(named(kind, name)?.plan.uid);
             }
         }
         if let Some(name) = &query.channel {
-            wanted.channel = Some(named(Kind::NotificationChannel, name)?.row);
+            wanted.channel = Some(named(ObjectKind::NotificationChannel, name)?.row);
         }
         if let Some(uid) = query.object {
             let known = catalog.get(uid);

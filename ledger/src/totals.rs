@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use domain::{DropReason, Kind};
+use domain::{DropReason, ObjectKind};
 
 use crate::catalog::Catalog;
 use crate::deliveries::ChannelCounters;
@@ -33,7 +33,7 @@ impl Ledger {
     pub async fn totals(&self) -> Result<Totals, Error> {
         let catalog = self.shared.catalog();
         let mut totals = Totals::default();
-        for kind in [Kind::NotificationChannel, Kind::AlertRule, Kind::Schedule] {
+        for kind in [ObjectKind::NotificationChannel, ObjectKind::AlertRule, ObjectKind::Schedule] {
             totals.objects.insert(kind.name(), 0);
         }
         for object in catalog.objects.values() {
@@ -153,7 +153,7 @@ impl Ledger {
                 .fetch_all(&mut reader)
                 .await?;
             for (_, reason, count) in &drops {
-                *unmatched.entry(DropReason::of(reason)).or_default() += count;
+                *unmatched.entry(DropReason::from_name(reason)).or_default() += count;
             }
             let full = drops.len() as i64 >= ROWS_PER_READ;
             let Some((r, reason, _)) = drops.into_iter().last().filter(|_| full) else { break };

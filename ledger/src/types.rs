@@ -188,7 +188,7 @@ impl Rendered {
         }
         let text =
             |which: &str| format!("{whose}: {which} template failed: {why}").chars().take(1_000).collect();
-        Self { title: alert.titled(text("title")), summary: text("summary") }
+        Self { title: alert.with_status_prefix(text("title")), summary: text("summary") }
     }
 }
 

@@ -377,13 +377,13 @@ async fn run_transaction(
     if !tx.conn.is_shared() {
         return run_commands(tx, jobs, queue, most, begun).await;
     }
-    match tokio::time::timeout(TRANSACTION_TIME, run_commands(tx, jobs, queue, most, begun)).await {
-        Ok(result) => result,
-        Err(_) => {
-            tx.broken = true;
-            Err(Error::Storage(format!("no answer within {} s", TRANSACTION_TIME.as_secs())))
-        }
+    if let Ok(result) =
+        tokio::time::timeout(TRANSACTION_TIME, run_commands(tx, jobs, queue, most, begun)).await
+    {
+        return result;
     }
+    tx.broken = true;
+    Err(Error::Storage(format!("no answer within {} s", TRANSACTION_TIME.as_secs())))
 }
 
 /// Runs a transaction of at most `most` commands. The first is in `jobs`; more are taken from the queue until the

@@ -10,7 +10,7 @@ pub const REVISIONS: &str = "/v1/operator/revisions";
 pub const LIVE: &str = "/v1/operator/live";
 /// Operator. GET [`crate::messages::FeedQuery`] → [`crate::messages::Feed`]: long poll of statuses.
 pub const FEED: &str = "/v1/operator/feed";
-/// Operator. POST [`crate::messages::ChannelRequest`]: send a test, resend dead letters.
+/// Operator. POST [`crate::messages::ChannelRequest`]: send a test, resend dead deliveries.
 pub const REQUESTS: &str = "/v1/operator/requests";
 
 /// Worker `consume`. GET [`crate::messages::PlanQuery`] → [`crate::messages::SourcePlan`]; 204 when unchanged; 404 when

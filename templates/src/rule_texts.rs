@@ -200,7 +200,7 @@ impl<'a> RuleTextData<'a> {
         if which == RuleText::Summary || says_itself && fault.is_none() {
             return (text, fault);
         }
-        (cut(self.alert.titled(text), limit.bytes), fault)
+        (cut(self.alert.with_status_prefix(text), limit.bytes), fault)
     }
 }
 

@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 
 use domain::{
-    AlertPolicy, Best, Condition, Count, DropReason, Ends, Extras, ExtremeDirection, RecordRef, RulePlan,
-    Sample, Valued, Values,
+    AlertPolicy, Condition, Count, DropReason, Extras, ExtremeDirection, ExtremeValue, FirstAndLast,
+    RecordRef, RecordValue, RulePlan, Sample, Values,
 };
 
 use super::RuleError;
@@ -89,7 +89,7 @@ fn merge_extras(into: &mut Extras, more: Extras, kept: usize) {
     }
 }
 
-fn merge_best(into: &mut Best, more: Best, beyond: fn(&f64, &f64) -> bool) {
+fn merge_best(into: &mut ExtremeValue, more: ExtremeValue, beyond: fn(&f64, &f64) -> bool) {
     let (held, new) = (text_to_number(&into.value), text_to_number(&more.value));
     let tie = !beyond(&held, &new) && !beyond(&new, &held);
     if beyond(&new, &held) || (tie && more.sample.at < into.sample.at) {
@@ -211,16 +211,16 @@ impl Measures {
                 return weight;
             }
             Measure::Ends(_) => {
-                let first = Valued { at: record.raw.record_ref(), value: measurement.value };
-                Extras::Ends(Ends { last: first.clone(), first, mixed: false })
+                let first = RecordValue { at: record.raw.record_ref(), value: measurement.value };
+                Extras::Ends(FirstAndLast { last: first.clone(), first, mixed: false })
             }
             Measure::Best(_, direction) => {
                 let value = number_to_text(measurement.number);
-                let first = Valued { at: record.raw.record_ref(), value: value.clone() };
+                let first = RecordValue { at: record.raw.record_ref(), value: value.clone() };
                 if !may_matter(into.extras.as_deref(), measurement.number, &first.at, *direction) {
                     return weight;
                 }
-                let best = Best { first, value, sample: sample::sample(record) };
+                let best = ExtremeValue { first, value, sample: sample::sample(record) };
                 match direction {
                     ExtremeDirection::Highest => Extras::Highest(best),
                     ExtremeDirection::Lowest => Extras::Lowest(best),

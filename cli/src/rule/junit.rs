@@ -1,25 +1,25 @@
-//! JUnit's XML, as far as pipelines read it.
+//! Writes JUnit's XML, as far as pipelines read it.
 //!
-//! By hand: the library for it, quick-junit, brings chrono and two parsers along, and keeps characters that hide others.
+//! It doesn't use the library quick-junit, which depends on chrono and two parsers and doesn't remove hidden characters.
 
 use std::fmt::Write as _;
 
 /// A file of tests.
-pub(crate) struct Suite {
+pub(crate) struct TestSuite {
     pub(crate) name: String,
-    pub(crate) cases: Vec<Case>,
+    pub(crate) cases: Vec<TestCase>,
 }
 
-/// A test, and why it failed if it did.
-pub(crate) struct Case {
+/// A test, and why it failed, if it did.
+pub(crate) struct TestCase {
     pub(crate) name: String,
     pub(crate) failure: Option<String>,
 }
 
-/// The document.
-pub(crate) fn xml(suites: &[Suite]) -> String {
+/// The XML document.
+pub(crate) fn xml(suites: &[TestSuite]) -> String {
     let mut xml = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n");
-    for Suite { name, cases } in suites {
+    for TestSuite { name, cases } in suites {
         let failed = cases.iter().filter(|case| case.failure.is_some()).count();
         let name = escaped(name);
         // Writing to a String cannot fail.
@@ -46,7 +46,8 @@ pub(crate) fn xml(suites: &[Suite]) -> String {
     xml
 }
 
-/// As text and as an attribute's value; what XML 1.0 can't hold, or who looks at it can't see, is a replacement character.
+/// Escapes a text for elements and attributes. Characters that XML 1.0 can't contain, or that are not visible, become replacement
+/// characters.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for char in text.chars() {
@@ -67,15 +68,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_is_told_whatever_its_text_holds() {
+    fn a_failures_text_is_escaped() {
         let cases = vec![
-            Case { name: "a".to_owned(), failure: None },
-            Case { name: "b <\"&\">".to_owned(), failure: Some("first\nsecond \u{1}".to_owned()) },
+            TestCase { name: "a".to_owned(), failure: None },
+            TestCase { name: "b <\"&\">".to_owned(), failure: Some("first\nsecond \u{1}".to_owned()) },
         ];
         let expected = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n  \
             <testsuite name=\"f\" tests=\"2\" failures=\"1\">\n    <testcase classname=\"f\" name=\"a\"/>\n    \
             <testcase classname=\"f\" name=\"b &lt;&quot;&amp;&quot;&gt;\">\n      \
             <failure message=\"first\">first\nsecond \u{fffd}</failure>\n    </testcase>\n  </testsuite>\n</testsuites>\n";
-        assert_eq!(xml(&[Suite { name: "f".to_owned(), cases }]), expected);
+        assert_eq!(xml(&[TestSuite { name: "f".to_owned(), cases }]), expected);
     }
 }

@@ -1,4 +1,4 @@
-//! `belfry rule test`: given these records at these times, these alerts with these texts and no others.
+//! `belfry rule test`: checks that given records at given times cause exactly the expected notifications.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,8 +9,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::junit::{Case, Suite};
-use super::{Notice, Run, times};
+use super::junit::{TestCase, TestSuite};
+use super::{Notice, RuleRun, times};
 use crate::{manifests, records, terminal};
 
 /// How results are written.
@@ -35,7 +35,7 @@ pub(crate) struct Flags {
 /// A file of tests.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct File {
+struct TestFile {
     /// Manifests with the rules, relative to this file.
     rules: Vec<PathBuf>,
     #[serde(default)]
@@ -46,26 +46,26 @@ struct File {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Test {
     name: String,
-    /// Only this rule runs; all do where it is absent.
+    /// The only rule to run; all rules if absent.
     rule: Option<String>,
     /// The instant of `0s`.
     #[serde(default)]
     start: Timestamp,
     #[serde(default)]
-    records: Vec<Given>,
-    /// Goes on without records up to this long after the start.
+    records: Vec<GivenRecord>,
+    /// The test continues without records up to this long after the start.
     until: Option<String>,
     #[serde(default)]
     expect: Vec<Expected>,
 }
 
-/// A record, or several that are alike.
+/// A record, or several equal ones.
 #[derive(Deserialize)]
-struct Given {
+struct GivenRecord {
     /// How long after the start.
     at: String,
-    /// This many in all, each `every` after the one before, at the time within its value too where a rule reads that (`eventTime`);
-    /// 1 where it is absent.
+    /// How many records, and how long each comes after the one before; one if absent. If a rule reads the time within the value
+    /// (`eventTime`), that time moves too.
     #[serde(default)]
     repeat: Option<Repeat>,
     #[serde(flatten)]
@@ -79,7 +79,7 @@ struct Repeat {
     every: String,
 }
 
-/// A notification; what is absent may be anything.
+/// An expected notification; absent fields match anything.
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Expected {
@@ -94,11 +94,11 @@ struct Expected {
     summary: Option<String>,
 }
 
-/// Runs all tests; whether all passed.
+/// Runs all tests; returns whether all passed.
 pub(crate) fn run(flags: &Flags, now: Timestamp) -> anyhow::Result<bool> {
     let mut suites = Vec::new();
     for file in &flags.files {
-        suites.push(suite(file, now).with_context(|| file.display().to_string())?);
+        suites.push(run_file(file, now).with_context(|| file.display().to_string())?);
     }
     match flags.output {
         Output::Junit => terminal::document(&super::junit::xml(&suites))?,
@@ -114,7 +114,7 @@ pub(crate) fn run(flags: &Flags, now: Timestamp) -> anyhow::Result<bool> {
             }
         }
     }
-    let cases: Vec<&Case> = suites.iter().flat_map(|suite| &suite.cases).collect();
+    let cases: Vec<&TestCase> = suites.iter().flat_map(|suite| &suite.cases).collect();
     let failed = cases.iter().filter(|case| case.failure.is_some()).count();
     if flags.output == Output::Text {
         terminal::line(format_args!("{} passed, {failed} failed", cases.len() - failed));
@@ -122,36 +122,36 @@ pub(crate) fn run(flags: &Flags, now: Timestamp) -> anyhow::Result<bool> {
     Ok(failed == 0)
 }
 
-fn suite(path: &Path, now: Timestamp) -> anyhow::Result<Suite> {
-    let file: File = serde_saphyr::from_str(&manifests::text(path)?)?;
+fn run_file(path: &Path, now: Timestamp) -> anyhow::Result<TestSuite> {
+    let file: TestFile = serde_saphyr::from_str(&manifests::read_text(path)?)?;
     let folder = path.parent().unwrap_or(Path::new("."));
     let rules: Vec<PathBuf> = file.rules.iter().map(|rules| folder.join(rules)).collect();
-    let plans = manifests::rules(&manifests::all(&rules)?, now)?;
+    let plans = manifests::rules(&manifests::read_all(&rules)?, now)?;
     let name = path.display().to_string();
     if file.tests.is_empty() {
         let failure = Some(format!("  there are no `tests` in {name}"));
-        return Ok(Suite { cases: vec![Case { name: name.clone(), failure }], name });
+        return Ok(TestSuite { cases: vec![TestCase { name: name.clone(), failure }], name });
     }
     let cases = file
         .tests
         .iter()
         .map(|test| {
-            let failure = check(test, &plans).with_context(|| test.name.clone())?;
-            Ok(Case { name: test.name.clone(), failure })
+            let failure = run_test(test, &plans).with_context(|| test.name.clone())?;
+            Ok(TestCase { name: test.name.clone(), failure })
         })
         .collect::<anyhow::Result<_>>()?;
-    Ok(Suite { name, cases })
+    Ok(TestSuite { name, cases })
 }
 
-/// What of a test failed, if anything did. An error is a test that can't be run.
-fn check(test: &Test, plans: &[Plan]) -> anyhow::Result<Option<String>> {
+/// Runs a test; returns what failed, or `None`. An error means that the test can't be run.
+fn run_test(test: &Test, plans: &[Plan]) -> anyhow::Result<Option<String>> {
     let of_test = |plan: &&Plan| test.rule.as_ref().is_none_or(|name| *name == plan.name);
     let plans: Vec<Plan> = plans.iter().filter(of_test).cloned().collect();
     anyhow::ensure!(!plans.is_empty(), "there is no rule {:?}", test.rule.as_deref().unwrap_or_default());
-    let mut run = Run::new(plans)?;
+    let mut run = RuleRun::new(plans)?;
     let topic = run.default_topic().ok();
     for given in &test.records {
-        let line = records::record(&given.record, 0).map_err(anyhow::Error::msg)?;
+        let line = records::parse_record(&given.record, 0).map_err(anyhow::Error::msg)?;
         anyhow::ensure!(line.time_ms.is_none(), "a record of a test has `at`, not `timestamp`");
         let (count, every) = match &given.repeat {
             Some(repeat) => (repeat.count, duration(&repeat.every)?),
@@ -163,11 +163,11 @@ fn check(test: &Test, plans: &[Plan]) -> anyhow::Result<Option<String>> {
             if number > 0 && !run.event_times().is_empty() {
                 let mut record = given.record.clone();
                 for event_time in run.event_times() {
-                    record = times::moved(&record, event_time, number * every)?;
+                    record = times::shift_time(&record, event_time, number * every)?;
                 }
-                line = records::record(&record, 0).map_err(anyhow::Error::msg)?;
+                line = records::parse_record(&record, 0).map_err(anyhow::Error::msg)?;
             }
-            run.push(&records::Line { time_ms, ..line }, topic.as_deref())?;
+            run.push_line(&records::RecordLine { time_ms, ..line }, topic.as_deref())?;
         }
     }
     let until = test.until.as_ref().map(|until| after(test.start, until)).transpose()?;
@@ -185,13 +185,13 @@ fn after(start: Timestamp, text: &str) -> anyhow::Result<i64> {
     Ok(start.as_millisecond() + duration(text)?)
 }
 
-/// The notifications that were not expected, and the expectations that nothing met, in order.
+/// Compares notifications and expectations in order; lists those that differ, those that are missing, and those that are too many.
 fn differences(test: &Test, notices: &[Notice]) -> anyhow::Result<Option<String>> {
     let mut wrong = Vec::new();
     for at in 0..notices.len().max(test.expect.len()) {
         match (test.expect.get(at), notices.get(at)) {
             (Some(expected), Some(notice)) => {
-                let fields = unmet(test.start, expected, notice)?;
+                let fields = differing_fields(test.start, expected, notice)?;
                 if !fields.is_empty() {
                     let got = notice.lines().join("\n    ");
                     let fields = domain::plain(&fields.join("; ")).into_owned();
@@ -199,7 +199,7 @@ fn differences(test: &Test, notices: &[Notice]) -> anyhow::Result<Option<String>
                 }
             }
             (Some(expected), None) => {
-                wrong.push(format!("  {}: nothing came for {}", at + 1, domain::plain(&said(expected))));
+                wrong.push(format!("  {}: nothing came for {}", at + 1, domain::plain(&describe(expected))));
             }
             (None, Some(notice)) => {
                 let came = notice.lines().join("\n    ");
@@ -211,8 +211,8 @@ fn differences(test: &Test, notices: &[Notice]) -> anyhow::Result<Option<String>
     Ok((!wrong.is_empty()).then(|| wrong.join("\n")))
 }
 
-/// What of a notification was asked for.
-fn said(expected: &Expected) -> String {
+/// The expected fields as JSON.
+fn describe(expected: &Expected) -> String {
     let mut fields = serde_json::to_value(expected).unwrap_or_default();
     if let Some(fields) = fields.as_object_mut() {
         fields.retain(|_, wanted| !wanted.is_null());
@@ -220,7 +220,7 @@ fn said(expected: &Expected) -> String {
     fields.to_string()
 }
 
-fn unmet(start: Timestamp, expected: &Expected, notice: &Notice) -> anyhow::Result<Vec<String>> {
+fn differing_fields(start: Timestamp, expected: &Expected, notice: &Notice) -> anyhow::Result<Vec<String>> {
     let mut unmet = Vec::new();
     let mut text = |name: &str, wanted: &Option<String>, got: &str| {
         if let Some(wanted) = wanted.as_deref().filter(|wanted| *wanted != got) {

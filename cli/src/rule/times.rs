@@ -1,4 +1,4 @@
-//! The time within a record's value, moved on: what `repeat` in a test needs where rules read their time from there.
+//! Shifts the time within a record's value, for `repeat` in tests of rules that read the time from there (`eventTime`).
 
 use anyhow::{Context as _, bail};
 use domain::{EventTime, TimeForm};
@@ -6,13 +6,13 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value};
 
-/// The record with the time at the path so many milliseconds later. One that has no time there stays as it is.
-pub(crate) fn moved(
+/// The record with the time at the path `by_ms` milliseconds later. A record without a time there stays as it is.
+pub(crate) fn shift_time(
     record: &Map<String, Value>,
     to: &EventTime,
     by_ms: i64,
 ) -> anyhow::Result<Map<String, Value>> {
-    let Some(path) = names(&to.path) else {
+    let Some(path) = parse_path(&to.path) else {
         bail!("repeat can't move the time at {}: write the records one by one", to.path);
     };
     let mut record = record.clone();
@@ -32,8 +32,8 @@ pub(crate) fn moved(
     Ok(record)
 }
 
-/// The names of a path into the value: `record.a.b`, `record["@timestamp"]`.
-fn names(path: &str) -> Option<Vec<String>> {
+/// Parses a path into the value: `record.a.b`, `record["@timestamp"]`.
+fn parse_path(path: &str) -> Option<Vec<String>> {
     let mut rest = path.strip_prefix("record")?;
     let mut names = Vec::new();
     while !rest.is_empty() {
@@ -106,7 +106,7 @@ mod tests {
         ] {
             let given = json!({"value": {"a": {"b": from}}, "key": "k"});
             let to_move = EventTime { path: "record.a.b".to_owned(), form };
-            let moved = moved(given.as_object().unwrap(), &to_move, 2_000).unwrap();
+            let moved = shift_time(given.as_object().unwrap(), &to_move, 2_000).unwrap();
             assert_eq!(moved["value"]["a"]["b"], to);
             assert_eq!(moved["key"], "k");
         }
@@ -114,22 +114,22 @@ mod tests {
 
     #[test]
     fn a_path_may_have_names_in_brackets() {
-        let path = |text: &str| names(text).map(|names| names.join("|"));
+        let path = |text: &str| parse_path(text).map(|names| names.join("|"));
         assert_eq!(path("record.a.b").as_deref(), Some("a|b"));
         assert_eq!(path("record[\"@timestamp\"]").as_deref(), Some("@timestamp"));
         assert_eq!(path("record['a.b'].c").as_deref(), Some("a.b|c"));
         for other in ["headers.time", "record", "record.a[0]", "record[\"a", "record..a", "timestamp"] {
-            assert_eq!(names(other), None, "{other}");
+            assert_eq!(parse_path(other), None, "{other}");
         }
     }
 
     #[test]
-    fn what_has_no_time_stays_and_what_can_not_be_moved_is_said() {
+    fn a_record_without_a_time_stays_and_an_error_says_what_can_not_be_moved() {
         let to_move = EventTime { path: "record.t".to_owned(), form: TimeForm::Rfc3339 };
         let none = json!({"value": {"a": 1}});
-        assert_eq!(Some(&moved(none.as_object().unwrap(), &to_move, 1).unwrap()), none.as_object());
+        assert_eq!(Some(&shift_time(none.as_object().unwrap(), &to_move, 1).unwrap()), none.as_object());
         for bad in [json!({"raw": "t=1"}), json!({"value": "t=1"}), json!({"value": {"t": "soon"}})] {
-            let error = moved(bad.as_object().unwrap(), &to_move, 1).unwrap_err();
+            let error = shift_time(bad.as_object().unwrap(), &to_move, 1).unwrap_err();
             assert!(error.to_string().starts_with("repeat can't move"), "{error}");
         }
     }

@@ -1,6 +1,7 @@
-//! Rules to instants, a JSON object a line: a plain door for other people's test vectors.
+//! `belfry schedule expand`: expands recurrence rules to instants, one JSON object per line, so that test vectors of other
+//! libraries can be run.
 //!
-//! Never: what a Schedule refuses and the RFC allows. A rule that never happens has an empty list here.
+//! It accepts what the RFC allows, even where a Schedule refuses it. A rule that never happens gives an empty list.
 
 use std::io::BufRead;
 
@@ -10,14 +11,14 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::text::{TIMES, Time, lines, property};
+use super::text::{ALLOWED_TIMES, ParsedTime, property, unfolded_lines};
 
-/// Instants of a rule without end, where neither `to` nor `limit` is given.
-const UNBOUNDED: usize = 1_000;
+/// How many instants of an endless rule are returned if neither `to` nor `limit` is given.
+const DEFAULT_LIMIT: usize = 1_000;
 /// The most instants of one answer.
-const MOST: usize = 1_000_000;
+const MAX_INSTANTS: usize = 1_000_000;
 
-/// One line. Keys beside these are not looked at: vectors carry names and expectations.
+/// One line. Other keys are ignored: test vectors contain names and expectations.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Request {
@@ -30,7 +31,7 @@ struct Request {
     from: Option<String>,
     to: Option<String>,
     limit: Option<usize>,
-    dst: Option<Policy>,
+    dst: Option<DstPolicy>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -42,14 +43,14 @@ enum Texts {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct Policy {
+struct DstPolicy {
     gap: Option<Gap>,
     fold: Option<Fold>,
 }
 
-/// What the lines of all keys say together.
+/// The properties of all keys of a request.
 #[derive(Default)]
-struct Lines {
+struct Properties {
     rules: Vec<String>,
     except_rules: Vec<String>,
     dates: Vec<(Option<String>, String)>,
@@ -57,7 +58,7 @@ struct Lines {
     starts: Vec<(Option<String>, String)>,
 }
 
-/// Answers each line of `input`.
+/// Answers each line of `input`; always returns true.
 pub(crate) fn run(input: impl BufRead, mut tell: impl FnMut(&Value)) -> anyhow::Result<bool> {
     for line in input.lines() {
         let line = line?;
@@ -79,18 +80,18 @@ pub(crate) fn answer(line: &str) -> Value {
 }
 
 fn expand(request: &Request) -> Result<Vec<Timestamp>, String> {
-    let lines = Lines::of(request);
+    let lines = Properties::from_request(request);
     let (spec, zone) = spec(&lines, request)?;
     let instant = |name: &str, text: &Option<String>| match text {
         None => Ok(None),
         Some(text) => {
-            let at = Time::read_exact(text).and_then(|time| time.instant(&zone));
+            let at = ParsedTime::parse_exact(text).and_then(|time| time.instant(&zone));
             at.map(Some).ok_or_else(|| refused(name, text))
         }
     };
     let (from, to) = (instant("from", &request.from)?, instant("to", &request.to)?);
-    if request.limit.is_some_and(|limit| limit > MOST) {
-        return Err(format!("limit: allowed is a number from 0 to {MOST}"));
+    if request.limit.is_some_and(|limit| limit > MAX_INSTANTS) {
+        return Err(format!("limit: allowed is a number from 0 to {MAX_INSTANTS}"));
     }
     let Some(recurrence) = recurrence(spec)? else { return Ok(Vec::new()) };
     let second = SignedDuration::from_secs(1);
@@ -98,18 +99,18 @@ fn expand(request: &Request) -> Result<Vec<Timestamp>, String> {
     let starts = recurrence.occurrences(after).map(|it| it.start);
     let mut starts = starts.skip_while(|start| from.is_some_and(|from| *start < from));
     let endless = to.is_none() && recurrence.rules().iter().any(|rule| !rule.is_bounded());
-    let most = request.limit.unwrap_or(if endless { UNBOUNDED } else { MOST });
+    let most = request.limit.unwrap_or(if endless { DEFAULT_LIMIT } else { MAX_INSTANTS });
     let instants: Vec<Timestamp> =
         starts.by_ref().take_while(|start| to.is_none_or(|to| *start < to)).take(most).collect();
-    if request.limit.is_none() && !endless && instants.len() == MOST {
-        return Err(format!("more than {MOST} instants; give limit, or from and to"));
+    if request.limit.is_none() && !endless && instants.len() == MAX_INSTANTS {
+        return Err(format!("more than {MAX_INSTANTS} instants; give limit, or from and to"));
     }
     Ok(instants)
 }
 
-/// The recurrence; None of one that has no instant at all.
+/// Makes the recurrence; `None` if it has no instant at all.
 fn recurrence(mut spec: RecurrenceSpec) -> Result<Option<Recurrence>, String> {
-    // A rule that ends before the start adds nothing to the others.
+    // Drop rules that end before the start: they add nothing to the others.
     let mut rules: Vec<String> =
         spec.rule.take().into_iter().chain(std::mem::take(&mut spec.more_rules)).collect();
     let had_rules = !rules.is_empty();
@@ -120,7 +121,7 @@ fn recurrence(mut spec: RecurrenceSpec) -> Result<Option<Recurrence>, String> {
         });
     }
     if had_rules && rules.is_empty() {
-        // Not the start alone, which a recurrence without a rule would have.
+        // A recurrence without a rule would have the start as its only occurrence, which is wrong here.
         return if spec.dates.is_empty() {
             Ok(None)
         } else {
@@ -137,22 +138,26 @@ fn recurrence(mut spec: RecurrenceSpec) -> Result<Option<Recurrence>, String> {
     }
 }
 
-fn spec(lines: &Lines, request: &Request) -> Result<(RecurrenceSpec, TimeZone), String> {
+fn spec(lines: &Properties, request: &Request) -> Result<(RecurrenceSpec, TimeZone), String> {
     let (of_start, text) = match lines.starts.as_slice() {
-        [] => return Err(format!("dtstart: missing; allowed is {TIMES}")),
+        [] => return Err(format!("dtstart: missing; allowed is {ALLOWED_TIMES}")),
         [start] => start,
-        [start, rest @ ..] if rest.iter().all(|it| Time::read(&it.1) == Time::read(&start.1)) => start,
+        [start, rest @ ..]
+            if rest.iter().all(|it| ParsedTime::parse(&it.1) == ParsedTime::parse(&start.1)) =>
+        {
+            start
+        }
         _ => return Err("dtstart: given twice, and not the same".to_owned()),
     };
     let given = request.tzid.as_deref().map(str::trim).filter(|name| !name.is_empty());
     let name = given.or(of_start.as_deref()).unwrap_or("UTC");
     let zone = zone(name)?;
-    let start = Time::read(text).ok_or_else(|| refused("dtstart", text))?;
+    let start = ParsedTime::parse(text).ok_or_else(|| refused("dtstart", text))?;
     let start = match (start, of_start) {
-        (Time::Instant(at), _) => Time::Local(zone.to_datetime(at)),
-        (Time::Local(local), Some(other)) if other.as_str() != name => {
+        (ParsedTime::Instant(at), _) => ParsedTime::Local(zone.to_datetime(at)),
+        (ParsedTime::Local(local), Some(other)) if other.as_str() != name => {
             let at = self::zone(other)?.to_timestamp(local).map_err(|error| error.to_string())?;
-            Time::Local(zone.to_datetime(at))
+            ParsedTime::Local(zone.to_datetime(at))
         }
         (start, _) => start,
     };
@@ -183,15 +188,15 @@ fn zone(name: &str) -> Result<TimeZone, String> {
 
 fn refused(name: &str, text: &str) -> String {
     let text: String = text.chars().take(40).collect();
-    format!("{name} \"{text}\" is not allowed; allowed is {TIMES}")
+    format!("{name} \"{text}\" is not allowed; allowed is {ALLOWED_TIMES}")
 }
 
-/// Times as the calendar reads them; each may be a period.
+/// Converts times to the calendar's form; each may be a period.
 fn times(list: &str, texts: &[(Option<String>, String)], name: &str) -> Result<Vec<String>, String> {
     let mut times = Vec::new();
     for (of, text) in texts {
         let other = of.as_deref().filter(|of| *of != name).map(zone).transpose()?;
-        let write = |text: &str| Time::read(text).and_then(|time| time.write(other.as_ref()));
+        let write = |text: &str| ParsedTime::parse(text).and_then(|time| time.write(other.as_ref()));
         let written = match text.split_once('/') {
             None => write(text),
             Some((from, till)) if till.starts_with('P') => write(from).map(|from| format!("{from}/{till}")),
@@ -202,8 +207,8 @@ fn times(list: &str, texts: &[(Option<String>, String)], name: &str) -> Result<V
     Ok(times)
 }
 
-impl Lines {
-    fn of(request: &Request) -> Self {
+impl Properties {
+    fn from_request(request: &Request) -> Self {
         let mut all = Self::default();
         if let Some(start) = &request.dtstart {
             all.add("DTSTART", start);
@@ -223,9 +228,9 @@ impl Lines {
         all
     }
 
-    /// Adds a text of one or more lines, which are of the property `name` unless they say so themselves.
+    /// Adds a text of one or more lines. A line that names no property belongs to `name`.
     fn add(&mut self, name: &str, text: &str) {
-        for line in lines(text) {
+        for line in unfolded_lines(text) {
             let (name, zone, value) = match property(&line) {
                 Some((name, zone, value)) => (name, zone.map(str::to_owned), value),
                 None => (name.to_owned(), None, line.as_str()),
@@ -234,7 +239,7 @@ impl Lines {
                 value.split(',').map(|it| (zone.clone(), it.trim().to_owned())).filter(|it| !it.1.is_empty())
             };
             match name.as_str() {
-                // Google writes rules that end in a semicolon.
+                // Google's rules may end in a semicolon.
                 "RRULE" => self.rules.push(value.strip_suffix(';').unwrap_or(value).to_owned()),
                 "EXRULE" => self.except_rules.push(value.to_owned()),
                 "RDATE" => self.dates.extend(split()),
@@ -337,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_without_end_ends_after_a_thousand() {
+    fn an_endless_rule_gives_a_thousand_instants() {
         let instants: Vec<Timestamp> =
             serde_json::from_value(answer(r#"{"rrule":"FREQ=DAILY","dtstart":"2020-01-01"}"#)).unwrap();
         assert_eq!(instants.len(), 1_000);
@@ -358,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn the_policy_of_gaps_and_folds_is_taken() {
+    fn the_policy_of_gaps_and_folds_is_applied() {
         is(
             r#"{"rrule":"FREQ=DAILY;COUNT=2","dtstart":"2026-03-28T02:30:00","tzid":"Europe/Berlin","dst":{"gap":"Skip","fold":null}}"#,
             &["2026-03-28T01:30:00Z", "2026-03-30T00:30:00Z"],
@@ -370,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_read_is_refused_with_what_is_allowed() {
+    fn a_bad_request_is_refused_with_what_is_allowed() {
         is_refused("{", "EOF");
         is_refused("{}", "dtstart: missing; allowed is a local time 2026-01-05T10:00:00");
         is_refused(r#"{"dtstart":"soon"}"#, "dtstart \\\"soon\\\" is not allowed; allowed is");

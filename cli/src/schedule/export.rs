@@ -1,6 +1,6 @@
-//! `belfry schedule export`: Schedules to one calendar of RFC 5545, for whoever reads iCalendar.
+//! `belfry schedule export`: writes Schedules as one iCalendar file (RFC 5545).
 //!
-//! Never: a Schedule that is not valid, or one that others would read at other times without a word.
+//! Only valid Schedules are written. One that other programs would read at other times is refused or gets a remark.
 
 use std::path::PathBuf;
 
@@ -11,8 +11,8 @@ use jiff::Timestamp;
 
 use crate::terminal;
 
-use super::manifest::{series, title};
-use super::{output, read};
+use super::manifest::{qualified_name, series};
+use super::{checked, output};
 
 #[derive(clap::Args)]
 pub(crate) struct Flags {
@@ -27,13 +27,13 @@ pub(crate) struct Flags {
     pub(crate) namespace: Option<String>,
 }
 
-/// Exports; whether no Schedule was refused.
+/// Exports; returns whether no Schedule was refused.
 pub(crate) fn run(flags: &Flags, namespace: &str, now: Timestamp) -> anyhow::Result<bool> {
-    let read = read::schedules(&flags.filename)?;
+    let read = checked::read_schedules(&flags.filename)?;
     let mut all = Vec::new();
     for it in &read.valid {
         let object: Schedule = serde_json::from_value(it.value.clone())?;
-        all.push((title(&it.valid), series(&object, &it.valid, namespace)));
+        all.push((qualified_name(&it.valid), series(&object, &it.valid, namespace)));
     }
     let list: Vec<ical::Series> = all.iter().map(|(_, (series, _))| series.clone()).collect();
     let written = ical::write(&list, now);

@@ -1,7 +1,7 @@
-//! `belfry schedule free`: who and what Schedules keep busy, and when all are free.
+//! `belfry schedule free`: shows when people and resources of Schedules are busy, and when all of them are free.
 //!
-//! Busy is what the conflict index holds: occurrences with their buffers, of Schedules that are not transparent. Somebody is
-//! the same person in all manifests, whatever their namespaces. Never: a time given as free that a Schedule takes.
+//! Busy times come from the index that finds conflicts: occurrences with their buffers, of Schedules that are not transparent. The
+//! same address or name is the same person in all manifests, whatever the namespace.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -16,15 +16,15 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::manifest::title;
-use super::preview::{instant, shown, table, zone};
-use super::read::{self, Read};
+use super::checked::{self, CheckedSchedule};
+use super::manifest::qualified_name;
+use super::preview::{parse_instant, print_table, shown, zone};
 use crate::Output;
 use crate::terminal::{self, Page};
 
-/// The longest time that is looked at.
-const MAX_STRETCH: SignedDuration = SignedDuration::from_hours(10 * 366 * 24);
-/// Busy stretches of one that are listed.
+/// The longest time that can be searched.
+const MAX_SPAN: SignedDuration = SignedDuration::from_hours(10 * 366 * 24);
+/// How many busy times of one person or resource are listed.
 const MAX_BUSY: usize = 10_000;
 
 #[derive(clap::Args)]
@@ -56,29 +56,29 @@ pub(crate) struct Flags {
     output: Output,
 }
 
-/// What somebody is busy with.
-struct Busy {
+/// A time at which a person or resource is busy, and the event.
+struct BusyTime {
     at: Stretch,
     with: String,
 }
 
-/// Finds; whether no Schedule was refused.
+/// Prints busy and free times; returns whether no Schedule was refused.
 pub(crate) fn run(flags: &Flags) -> anyhow::Result<bool> {
-    let read = read::schedules(&flags.filename)?;
-    let from = instant("--from", &flags.from, &flags.zone)?;
-    let to = instant("--to", &flags.to, &flags.zone)?;
-    if to <= from || to.duration_since(from) > MAX_STRETCH {
+    let read = checked::read_schedules(&flags.filename)?;
+    let from = parse_instant("--from", &flags.from, &flags.zone)?;
+    let to = parse_instant("--to", &flags.to, &flags.zone)?;
+    if to <= from || to.duration_since(from) > MAX_SPAN {
         bail!("--to must lie behind --from, at most ten years");
     }
     let home = read.valid.first().map_or("", |it| it.valid.plan.namespace.as_str());
-    let hours = hours(&read.valid, home)?;
-    let needs = needs(flags, &read.valid, home)?;
+    let hours = working_hours(&read.valid, home)?;
+    let needs = selected_needs(flags, &read.valid, home)?;
     let mut index: Occupancy<usize, Need> = Occupancy::new(from, to.duration_since(from));
     for resource in &read.resources {
         index.set_capacity(&resource.need(), resource.capacity);
     }
-    for (at, Read { valid, .. }) in read.valid.iter().enumerate() {
-        let needs = taken(valid, home).collect();
+    for (at, CheckedSchedule { valid, .. }) in read.valid.iter().enumerate() {
+        let needs = needs_of(valid, home).collect();
         let booking = Booking::new(Arc::clone(&valid.recurrence), needs);
         index.insert(at, &booking.with_buffers(valid.buffers.0, valid.buffers.1));
     }
@@ -86,12 +86,12 @@ pub(crate) fn run(flags: &Flags) -> anyhow::Result<bool> {
     let mut free = index.free(&all, from, to);
     if flags.within_working_hours {
         for hours in needs.iter().filter_map(|need| hours.get(need)) {
-            free = both(&free, &hours.within(from, to));
+            free = intersection(&free, &hours.within(from, to));
         }
     }
     free.retain(|it| it.end.duration_since(it.start).as_millis() >= i128::from(flags.duration.0));
-    let busy = needs.iter().map(|need| (need, busy(&read.valid, (need, home), from, to)));
-    let busy: Vec<(String, Vec<Busy>)> = busy.map(|(need, busy)| (need.seen_from(home), busy)).collect();
+    let busy = needs.iter().map(|need| (need, busy_times(&read.valid, (need, home), from, to)));
+    let busy: Vec<(String, Vec<BusyTime>)> = busy.map(|(need, busy)| (need.seen_from(home), busy)).collect();
     match flags.output {
         Output::Json => terminal::json(&as_json(flags, &busy, &free)),
         Output::Text => terminal::page(&as_text(flags, &busy, &free)),
@@ -99,24 +99,25 @@ pub(crate) fn run(flags: &Flags) -> anyhow::Result<bool> {
     Ok(read.refused == 0)
 }
 
-/// What a Schedule takes.
-fn taken<'a>(schedule: &'a ValidSchedule, home: &'a str) -> impl Iterator<Item = Need> + 'a {
-    let own = schedule.needs.iter().cloned().map(|need| met(need, home));
+/// The people and resources that a Schedule keeps busy.
+fn needs_of<'a>(schedule: &'a ValidSchedule, home: &'a str) -> impl Iterator<Item = Need> + 'a {
+    let own = schedule.needs.iter().cloned().map(|need| in_one_namespace(need, home));
     own.chain(schedule.shared.iter().map(Need::from))
 }
 
-/// Somebody is the same person everywhere, so of one namespace: that of the first Schedule. A resource stays its owner's.
-fn met(need: Need, home: &str) -> Need {
+/// Moves a person into the namespace of the first Schedule, so that they are the same person in all manifests. A resource keeps its
+/// namespace.
+fn in_one_namespace(need: Need, home: &str) -> Need {
     match need.what {
         What::Resource(_) => need,
         what => Need { namespace: home.to_owned(), what },
     }
 }
 
-/// When each works, as the first that names them says; who says so themselves comes first.
-fn hours(schedules: &[Read], home: &str) -> anyhow::Result<BTreeMap<Need, WorkingHours>> {
+/// The working hours of each person, from the first Schedule that states them, or else from the first that names the person.
+fn working_hours(schedules: &[CheckedSchedule], home: &str) -> anyhow::Result<BTreeMap<Need, WorkingHours>> {
     let (mut said, mut assumed) = (BTreeMap::new(), BTreeMap::new());
-    for Read { value, .. } in schedules {
+    for CheckedSchedule { value, .. } in schedules {
         let object: Schedule = serde_json::from_value(value.clone())?;
         for participant in &object.spec.participants {
             let alone = crds::schedule::ScheduleSpec {
@@ -135,12 +136,16 @@ fn hours(schedules: &[Read], home: &str) -> anyhow::Result<BTreeMap<Need, Workin
     Ok(said)
 }
 
-/// Whom and what is asked about.
-fn needs(flags: &Flags, schedules: &[Read], home: &str) -> anyhow::Result<BTreeSet<Need>> {
+/// The people and resources that the command is about.
+fn selected_needs(
+    flags: &Flags,
+    schedules: &[CheckedSchedule],
+    home: &str,
+) -> anyhow::Result<BTreeSet<Need>> {
     let mut names: BTreeMap<String, Need> = BTreeMap::new();
     let mut all = BTreeSet::new();
-    for Read { value, valid } in schedules {
-        // A transparent one takes nothing, and those it names may be asked about all the same.
+    for CheckedSchedule { value, valid } in schedules {
+        // A transparent Schedule keeps nobody busy, but the people that it names can be selected.
         let object: Schedule = serde_json::from_value(value.clone())?;
         for it in &object.spec.participants {
             let address = it.email.as_ref().map(|it| What::Address(it.to_lowercase()));
@@ -168,10 +173,17 @@ fn needs(flags: &Flags, schedules: &[Read], home: &str) -> anyhow::Result<BTreeS
     flags.only.iter().map(find).collect()
 }
 
-/// What somebody is busy with between two instants, buffers included.
-fn busy(schedules: &[Read], (need, home): (&Need, &str), from: Timestamp, to: Timestamp) -> Vec<Busy> {
+/// The busy times of a person or resource between two instants, buffers included.
+fn busy_times(
+    schedules: &[CheckedSchedule],
+    (need, home): (&Need, &str),
+    from: Timestamp,
+    to: Timestamp,
+) -> Vec<BusyTime> {
     let mut list = Vec::new();
-    for Read { valid, .. } in schedules.iter().filter(|it| taken(&it.valid, home).any(|it| it == *need)) {
+    for CheckedSchedule { valid, .. } in
+        schedules.iter().filter(|it| needs_of(&it.valid, home).any(|it| it == *need))
+    {
         let (before, after) = valid.buffers;
         let PlanBody::Schedule(plan) = &valid.plan.body else { continue };
         let until = to.checked_add(before).unwrap_or(to);
@@ -180,8 +192,8 @@ fn busy(schedules: &[Read], (need, home): (&Need, &str), from: Timestamp, to: Ti
         list.extend(occurrences.filter(|it| it.start < it.end).filter_map(|it| {
             let start = it.start.checked_sub(before).ok()?.max(from);
             let end = it.end.checked_add(after).ok()?.min(to);
-            let with = format!("{} ({})", plan.title, title(valid));
-            (start < end).then_some(Busy { at: Stretch { start, end }, with })
+            let with = format!("{} ({})", plan.title, qualified_name(valid));
+            (start < end).then_some(BusyTime { at: Stretch { start, end }, with })
         }));
     }
     list.sort_by(|a, b| (a.at.start, a.at.end, &a.with).cmp(&(b.at.start, b.at.end, &b.with)));
@@ -189,8 +201,8 @@ fn busy(schedules: &[Read], (need, home): (&Need, &str), from: Timestamp, to: Ti
     list
 }
 
-/// The time that is in both, each in order.
-fn both(one: &[Stretch], other: &[Stretch]) -> Vec<Stretch> {
+/// The intersection of two sorted lists.
+fn intersection(one: &[Stretch], other: &[Stretch]) -> Vec<Stretch> {
     let (mut found, mut a, mut b) = (Vec::new(), 0, 0);
     while let (Some(x), Some(y)) = (one.get(a), other.get(b)) {
         let (start, end) = (x.start.max(y.start), x.end.min(y.end));
@@ -202,7 +214,7 @@ fn both(one: &[Stretch], other: &[Stretch]) -> Vec<Stretch> {
     found
 }
 
-fn as_json(flags: &Flags, busy: &[(String, Vec<Busy>)], free: &[Stretch]) -> Value {
+fn as_json(flags: &Flags, busy: &[(String, Vec<BusyTime>)], free: &[Stretch]) -> Value {
     let show = |at: Timestamp| at.to_zoned(flags.zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
     let stretch = |it: &Stretch| json!({"start": show(it.start), "end": show(it.end)});
     let busy = busy.iter().map(|(need, list)| {
@@ -216,14 +228,15 @@ fn as_json(flags: &Flags, busy: &[(String, Vec<Busy>)], free: &[Stretch]) -> Val
     json!({"all": busy.collect::<Vec<_>>(), "free": free.iter().map(stretch).collect::<Vec<_>>()})
 }
 
-fn as_text(flags: &Flags, busy: &[(String, Vec<Busy>)], free: &[Stretch]) -> Page {
+fn as_text(flags: &Flags, busy: &[(String, Vec<BusyTime>)], free: &[Stretch]) -> Page {
     let mut out = Page::default();
     for (need, list) in busy {
         out.line(format_args!("{need}: busy"));
-        let row =
-            |it: &Busy| vec![shown(it.at.start, &flags.zone), shown(it.at.end, &flags.zone), it.with.clone()];
+        let row = |it: &BusyTime| {
+            vec![shown(it.at.start, &flags.zone), shown(it.at.end, &flags.zone), it.with.clone()]
+        };
         let rows: Vec<Vec<String>> = list.iter().map(row).collect();
-        table(&mut out, &rows);
+        print_table(&mut out, &rows);
         if rows.is_empty() {
             out.line("  never in this time");
         }
@@ -233,7 +246,7 @@ fn as_text(flags: &Flags, busy: &[(String, Vec<Busy>)], free: &[Stretch]) -> Pag
         Millis(it.end.duration_since(it.start).as_millis().try_into().unwrap_or(0)).to_string()
     };
     let row = |it: &Stretch| vec![shown(it.start, &flags.zone), shown(it.end, &flags.zone), lasts(it)];
-    table(&mut out, &free.iter().map(row).collect::<Vec<_>>());
+    print_table(&mut out, &free.iter().map(row).collect::<Vec<_>>());
     if free.is_empty() {
         out.line("  never in this time");
     }
@@ -245,12 +258,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn time_in_both_is_found_in_order() {
+    fn the_intersection_of_two_lists_is_in_order() {
         let at = |second: i64| Timestamp::from_second(second).unwrap();
         let list = |all: &[(i64, i64)]| -> Vec<Stretch> {
             all.iter().map(|(start, end)| Stretch { start: at(*start), end: at(*end) }).collect()
         };
-        let found = both(&list(&[(0, 10), (20, 30)]), &list(&[(5, 22), (25, 26), (29, 40)]));
+        let found = intersection(&list(&[(0, 10), (20, 30)]), &list(&[(5, 22), (25, 26), (29, 40)]));
         assert_eq!(found, list(&[(5, 10), (20, 22), (25, 26), (29, 30)]));
     }
 }

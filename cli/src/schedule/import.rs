@@ -1,7 +1,7 @@
-//! `belfry schedule import`: events of iCalendar to Schedules, with a report of each.
+//! `belfry schedule import`: converts events of an iCalendar file to Schedules, with a report of each event.
 //!
-//! Every Schedule that is written has passed the validation that `belfry lint` and the operator use. Never: a manifest of an
-//! event that is refused, or a file half written.
+//! Every Schedule that is written has passed the validation of `belfry lint` and the operator. A refused event gets no manifest, and a
+//! file is written whole or not at all.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -11,11 +11,11 @@ use calendar::ical::{self, Import, ImportResult, ImportedEvent, ReadOptions, Rem
 use serde_json::{Value, json};
 
 use super::manifest::manifest;
-use super::names::Names;
+use super::names::ObjectNames;
 use super::output;
 use crate::{Output, terminal};
 
-/// The largest file.
+/// The largest file that is read.
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
 
 #[derive(clap::Args)]
@@ -40,25 +40,25 @@ pub(crate) struct Flags {
     /// How the report is written, to standard error.
     #[arg(long, value_enum, default_value = "text")]
     report: Output,
-    /// The namespace of what is made; none is written when absent.
+    /// The namespace of the Schedules; none is written when absent.
     #[arg(short, long)]
     pub(crate) namespace: Option<String>,
 }
 
-/// What became of one event.
-struct Outcome<'a> {
+/// The result of importing one event.
+struct EventResult<'a> {
     event: &'a ImportedEvent,
-    /// The object's name, if there is one.
+    /// The name of the Schedule, if one was made.
     object: Option<String>,
     remarks: Vec<Remark>,
-    /// Why there is none: it was left out (false) or refused (true).
+    /// Why none was made: the event was left out (`false`) or refused (`true`).
     why: Option<(bool, Remark)>,
 }
 
-/// Imports; whether no event was refused.
+/// Imports; returns whether no event was refused.
 pub(crate) fn run(flags: &Flags, namespace: Option<&str>) -> anyhow::Result<bool> {
-    check(flags)?;
-    let bytes = read(&flags.file)?;
+    check_flags(flags)?;
+    let bytes = read_bytes(&flags.file)?;
     let options =
         ReadOptions { time_zone: flags.time_zone.clone(), location_is_resource: flags.location_is_resource };
     let import = ical::read(&bytes, &options);
@@ -66,7 +66,7 @@ pub(crate) fn run(flags: &Flags, namespace: Option<&str>) -> anyhow::Result<bool
         report(flags, &import, &[]).context("writing the report")?;
         bail!("{} has no events", flags.file.display());
     }
-    let (text, outcomes) = taken(flags, namespace, &import);
+    let (text, outcomes) = import_events(flags, namespace, &import);
     if !text.is_empty() {
         output::write(&flags.output, &text)?;
     }
@@ -74,7 +74,7 @@ pub(crate) fn run(flags: &Flags, namespace: Option<&str>) -> anyhow::Result<bool
     Ok(outcomes.iter().all(|it| !matches!(it.why, Some((true, _)))))
 }
 
-fn check(flags: &Flags) -> anyhow::Result<()> {
+fn check_flags(flags: &Flags) -> anyhow::Result<()> {
     if let Some(zone) = &flags.time_zone
         && !ical::knows_zone(zone)
     {
@@ -95,7 +95,7 @@ fn check(flags: &Flags) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
+fn read_bytes(file: &Path) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let from =
         |from: &mut dyn std::io::Read, bytes: &mut Vec<u8>| from.take(MAX_BYTES + 1).read_to_end(bytes);
@@ -111,23 +111,27 @@ fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The manifests as text, and what became of each event.
-fn taken<'a>(flags: &Flags, namespace: Option<&str>, import: &'a Import) -> (String, Vec<Outcome<'a>>) {
-    let mut names = Names::default();
+/// The manifests as text, and the result of each event.
+fn import_events<'a>(
+    flags: &Flags,
+    namespace: Option<&str>,
+    import: &'a Import,
+) -> (String, Vec<EventResult<'a>>) {
+    let mut names = ObjectNames::default();
     let (mut text, mut outcomes) = (String::new(), Vec::new());
     for event in &import.events {
-        let mut outcome = Outcome { event, object: None, remarks: Vec::new(), why: None };
+        let mut outcome = EventResult { event, object: None, remarks: Vec::new(), why: None };
         match &event.result {
             ImportResult::LeftOut(why) => {
-                outcome.why = Some((false, Remark { line: event.line, text: why.clone() }))
+                outcome.why = Some((false, Remark { line: event.line, text: why.clone() }));
             }
             ImportResult::Refused(why) => outcome.why = Some((true, why.clone())),
             ImportResult::Taken(series) => {
                 outcome.remarks.clone_from(&series.remarks);
                 let name = names.name(series.name.as_deref(), &series.title, &series.uid);
-                match one(flags, namespace, series, &name, event.line, &mut outcome.remarks) {
+                match import_series(flags, namespace, series, &name, event.line, &mut outcome.remarks) {
                     Ok(yaml) => {
-                        // Before the first too, so that several files can be put one behind the other.
+                        // The first document gets a separator too, so that files can be concatenated.
                         text += "---\n";
                         text += &yaml;
                         outcome.object = Some(name);
@@ -141,8 +145,8 @@ fn taken<'a>(flags: &Flags, namespace: Option<&str>, import: &'a Import) -> (Str
     (text, outcomes)
 }
 
-/// The manifest of one series, validated.
-fn one(
+/// The validated manifest of one series, as YAML.
+fn import_series(
     flags: &Flags,
     namespace: Option<&str>,
     series: &Series,
@@ -162,7 +166,7 @@ fn one(
     }
     let mut yaml = serde_saphyr::to_string(&manifest).map_err(|error| refused(error.to_string()))?;
     if yaml.contains(domain::hides_in_document) {
-        // JSON is YAML too, and says the same without hiding anything from who looks at it.
+        // JSON is YAML too, and can escape hidden characters.
         let json = serde_json::to_string_pretty(&value).map_err(|error| refused(error.to_string()))?;
         yaml = domain::plain_yaml(&json).into_owned();
     }
@@ -172,7 +176,7 @@ fn one(
     Ok(yaml)
 }
 
-fn report(flags: &Flags, import: &Import, outcomes: &[Outcome<'_>]) -> std::io::Result<()> {
+fn report(flags: &Flags, import: &Import, outcomes: &[EventResult<'_>]) -> std::io::Result<()> {
     let mut out = terminal::notes();
     let file = flags.file.display().to_string();
     for Remark { line, text } in &import.notes {
@@ -194,7 +198,7 @@ fn report(flags: &Flags, import: &Import, outcomes: &[Outcome<'_>]) -> std::io::
         }
     }
     if flags.report == Output::Text && !outcomes.is_empty() {
-        let count = |is: &dyn Fn(&Outcome<'_>) -> bool| outcomes.iter().filter(|it| is(it)).count();
+        let count = |is: &dyn Fn(&EventResult<'_>) -> bool| outcomes.iter().filter(|it| is(it)).count();
         out.line(format_args!(
             "{} {}: {} taken ({} with remarks), {} left out, {} refused",
             outcomes.len(),
@@ -205,11 +209,11 @@ fn report(flags: &Flags, import: &Import, outcomes: &[Outcome<'_>]) -> std::io::
             count(&|it| matches!(it.why, Some((true, _)))),
         ))?;
     }
-    out.end()
+    out.finish()
 }
 
-impl Outcome<'_> {
-    fn word(&self) -> &'static str {
+impl EventResult<'_> {
+    fn result_word(&self) -> &'static str {
         match &self.why {
             None => "taken",
             Some((false, _)) => "left out",
@@ -221,7 +225,7 @@ impl Outcome<'_> {
         let ImportedEvent { line, title, .. } = self.event;
         let what = self.object.as_deref().map_or(String::new(), |name| format!(" as {name}"));
         let title = title.as_deref().unwrap_or("(no title)");
-        let mut lines = vec![format!("{file}:{line}: {}{what}: {title:?}", self.word())];
+        let mut lines = vec![format!("{file}:{line}: {}{what}: {title:?}", self.result_word())];
         let why = self.why.as_ref().map(|(_, why)| why);
         let told: Vec<&Remark> = why.map_or_else(|| self.remarks.iter().collect(), |why| vec![why]);
         lines.extend(told.into_iter().map(|it| format!("  line {}: {}", it.line, it.text)));
@@ -232,7 +236,7 @@ impl Outcome<'_> {
         let remark = |it: &Remark| json!({"line": it.line, "text": it.text});
         let ImportedEvent { line, uid, title, .. } = self.event;
         let mut value =
-            json!({"file": file, "line": line, "uid": uid, "title": title, "outcome": self.word()});
+            json!({"file": file, "line": line, "uid": uid, "title": title, "outcome": self.result_word()});
         if let Some(name) = &self.object {
             value["name"] = json!(name);
             value["remarks"] = self.remarks.iter().map(remark).collect();

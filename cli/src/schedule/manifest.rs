@@ -1,9 +1,9 @@
-//! A series of iCalendar as the Schedule that says the same, and back.
+//! Converts a series of iCalendar to an equivalent Schedule, and back.
 //!
-//! What a Schedule has no field for is told. Never: a bound of the definition passed over; what would be too long for the API
-//! server is cut and told where it is text, and refused where it says when.
+//! A remark says what a Schedule has no field for. The bounds of the definition hold: text that is too long is cut, with a remark;
+//! too many or too long rules and dates are refused.
 
-mod back;
+mod to_series;
 
 use std::collections::BTreeSet;
 
@@ -14,11 +14,11 @@ use crds::schedule as wire;
 use domain::Millis;
 use serde::Serialize;
 
-pub(crate) use back::{series, title};
+pub(crate) use to_series::{qualified_name, series};
 
-/// The UID of an event that was imported, so that an export gives it back.
+/// Annotation: the UID of the imported event. An export writes it again.
 pub(crate) const UID: &str = "belfry.dev/ical-uid";
-/// Its SEQUENCE.
+/// Annotation: the SEQUENCE of the imported event.
 pub(crate) const SEQUENCE: &str = "belfry.dev/ical-sequence";
 
 /// Bounds of the definition.
@@ -37,10 +37,10 @@ const MAX_DATES: usize = 366;
 const MAX_OVERRIDES: usize = 100;
 const DAY: i64 = 86_400;
 
-/// What is written of an object.
+/// The manifest of an imported Schedule.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Manifest {
+pub(crate) struct ScheduleManifest {
     api_version: &'static str,
     kind: &'static str,
     metadata: Metadata,
@@ -55,17 +55,17 @@ struct Metadata {
     annotations: std::collections::BTreeMap<&'static str, String>,
 }
 
-/// The Schedule of a series, and what it doesn't say; or why there is none.
+/// Makes the Schedule of a series, and remarks on what it doesn't contain; or says why there is none.
 pub(crate) fn manifest(
     series: &Series,
     name: String,
     namespace: Option<&str>,
     notify: &[String],
-) -> Result<(Manifest, Vec<String>), String> {
+) -> Result<(ScheduleManifest, Vec<String>), String> {
     let mut remarks = Vec::new();
     let mut spec = spec(&series.spec, &mut remarks)?;
     spec.title = cut(&series.title, MAX_TITLE, "SUMMARY", &mut remarks);
-    about(&mut spec, series, &mut remarks);
+    set_details(&mut spec, series, &mut remarks);
     if series.transparent {
         spec.transparency = wire::Transparency::Transparent;
     }
@@ -75,10 +75,10 @@ pub(crate) fn manifest(
     let mut annotations = std::collections::BTreeMap::from([(UID, series.uid.clone())]);
     annotations.extend(series.sequence.map(|sequence| (SEQUENCE, sequence.to_string())));
     let metadata = Metadata { name, namespace: namespace.map(str::to_owned), annotations };
-    Ok((Manifest { api_version: "belfry.dev/v1alpha1", kind: "Schedule", metadata, spec }, remarks))
+    Ok((ScheduleManifest { api_version: "belfry.dev/v1alpha1", kind: "Schedule", metadata, spec }, remarks))
 }
 
-/// Without what it doesn't need to say.
+/// Makes the spec, without texts, people and reminders.
 fn spec(from: &RecurrenceSpec, remarks: &mut Vec<String>) -> Result<wire::ScheduleSpec, String> {
     let all_day = from.start.len() == 10;
     let seconds = from.duration.unwrap_or_default().as_secs();
@@ -110,8 +110,8 @@ fn spec(from: &RecurrenceSpec, remarks: &mut Vec<String>) -> Result<wire::Schedu
     }
     let mut recurrence = recurrence(from)?;
     if all_day && total > DAY {
-        // A Schedule's whole day is one; a longer one is all of the series from its first occurrence on.
-        recurrence.overrides.insert(0, lasting(from, total)?);
+        // A Schedule's all-day event lasts one day. A longer one needs an override from its first occurrence on.
+        recurrence.overrides.insert(0, length_override(from, total)?);
     }
     let says_when =
         recurrence.rrule.is_some() || !recurrence.rrules.is_empty() || !recurrence.dates.is_empty();
@@ -144,11 +144,11 @@ fn spec(from: &RecurrenceSpec, remarks: &mut Vec<String>) -> Result<wire::Schedu
     })
 }
 
-/// What it says of itself for people.
-fn about(spec: &mut wire::ScheduleSpec, series: &Series, remarks: &mut Vec<String>) {
+/// Sets description, location and link.
+fn set_details(spec: &mut wire::ScheduleSpec, series: &Series, remarks: &mut Vec<String>) {
     let mut description = series.description.clone();
     spec.url.clone_from(&series.url);
-    // A link that a Schedule does not take is kept in words.
+    // A link that a Schedule doesn't accept is kept in the description.
     if let Some(url) = spec.url.take_if(|url| !is_url(url)) {
         remarks.push(
             "URL: not printable ASCII of at most 2048 characters with a scheme: taken into the description"
@@ -164,7 +164,7 @@ fn about(spec: &mut wire::ScheduleSpec, series: &Series, remarks: &mut Vec<Strin
     spec.description = cut(&description, MAX_DESCRIPTION, "DESCRIPTION");
 }
 
-/// Whether a Schedule takes it for a link.
+/// Whether a Schedule accepts it as `url`.
 fn is_url(url: &str) -> bool {
     let scheme = |scheme: &str| {
         scheme.starts_with(|it: char| it.is_ascii_alphabetic())
@@ -175,7 +175,7 @@ fn is_url(url: &str) -> bool {
         && url.split_once(':').is_some_and(|(before, behind)| scheme(before) && !behind.is_empty())
 }
 
-/// At least a minute.
+/// A duration of at least a minute, the shortest that a Schedule accepts.
 fn length(seconds: i64) -> Duration {
     Duration(Millis(seconds.max(60) * 1_000).to_string())
 }
@@ -195,7 +195,7 @@ fn recurrence(from: &RecurrenceSpec) -> Result<wire::Recurrence, String> {
     let mut except: BTreeSet<String> = from.except_dates.iter().cloned().collect();
     let mut overrides = from.overrides.clone();
     if overrides.len() > MAX_OVERRIDES {
-        // What is cancelled alone is as well left out.
+        // A single cancelled occurrence can be an excepted date instead.
         let (plain, others): (Vec<_>, _) =
             overrides.into_iter().partition(|it| it.cancelled && !it.this_and_future);
         except.extend(plain.into_iter().map(|it| it.recurrence_id));
@@ -234,28 +234,32 @@ fn changed(from: &calendar::Override) -> wire::Override {
     let seconds = from.duration.unwrap_or_default().as_secs() + i64::from(from.nominal_days) * DAY;
     wire::Override {
         recurrence_id: from.recurrence_id.clone(),
-        range: if from.this_and_future { wire::Range::ThisAndFuture } else { wire::Range::This },
+        range: if from.this_and_future {
+            wire::OverrideRange::ThisAndFuture
+        } else {
+            wire::OverrideRange::This
+        },
         cancelled: from.cancelled.then_some(true),
         start: from.start.clone(),
         duration: has_length.then(|| length(seconds)),
     }
 }
 
-/// All of an all-day series from its first occurrence on, so long.
-fn lasting(from: &RecurrenceSpec, seconds: i64) -> Result<wire::Override, String> {
+/// An override that gives all occurrences of an all-day series this length.
+fn length_override(from: &RecurrenceSpec, seconds: i64) -> Result<wire::Override, String> {
     let plain = RecurrenceSpec { overrides: Vec::new(), ..from.clone() };
     let recurrence = calendar::Recurrence::new(&plain).map_err(|error| error.to_string())?;
     let first = recurrence.all().next().map_or(from.start.clone(), |it| it.local_start.date().to_string());
     Ok(wire::Override {
         recurrence_id: first,
-        range: wire::Range::ThisAndFuture,
+        range: wire::OverrideRange::ThisAndFuture,
         cancelled: None,
         start: None,
         duration: Some(length(seconds)),
     })
 }
 
-/// Cut to so many characters, and told.
+/// Cuts a text to `most` characters, with a remark.
 fn cut(text: &str, most: usize, what: &str, remarks: &mut Vec<String>) -> String {
     let short: String = text.chars().take(most).collect();
     if short.len() < text.len() {
@@ -319,7 +323,7 @@ fn reminders(all: &[ReminderTime], notify: &[String], remarks: &mut Vec<String>)
     all.iter().take(MAX_REMINDERS).map(one).collect()
 }
 
-/// `1h30m`, `0m`, `-10m`.
+/// Formats minutes: `1h30m`, `0m`, `-10m`.
 pub(crate) fn minutes(minutes: i64) -> String {
     let sign = if minutes < 0 { "-" } else { "" };
     match minutes {

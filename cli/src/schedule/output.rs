@@ -1,6 +1,6 @@
-//! Where a command writes what it made: standard output, or a file that is there whole or not at all.
+//! Writes a command's result to standard output or to a file.
 //!
-//! Never: half a file. It is written beside its place and moved there.
+//! A file is written whole or not at all: under a temporary name in the same folder, and then renamed.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ pub(crate) fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     let beside = path.with_file_name(format!(".{}.{}", name.to_string_lossy(), std::process::id()));
     let written = std::fs::write(&beside, text).and_then(|()| std::fs::rename(&beside, path));
     if written.is_err() {
-        // What is left of it helps nobody.
+        // Remove the incomplete temporary file.
         let _ = std::fs::remove_file(&beside);
     }
     written.with_context(|| format!("writing {}", path.display()))

@@ -1,6 +1,6 @@
-//! `belfry schedule preview`: what Schedules will do, as the operator and the worker compute it.
+//! `belfry schedule preview`: shows what Schedules will do, computed as the operator and the worker do it.
 //!
-//! Never: what was told already. That is the hub's to know.
+//! It doesn't know which reminders were sent already; only the hub does.
 
 use std::path::PathBuf;
 
@@ -11,15 +11,15 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
+use super::checked::{self, CheckedSchedule};
+use super::clock_shifts::{ClockShift, clock_shifts};
 use super::manifest::minutes;
-use super::read::{self, Read};
-use super::shifts::{Shift, shifts};
-use super::text::{TIMES, Time};
+use super::text::{ALLOWED_TIMES, ParsedTime};
 use crate::Output;
 use crate::terminal::{self, Page};
 
-/// How far ahead clock changes are looked for where there is no --to.
-const AHEAD: SignedDuration = SignedDuration::from_hours(366 * 24);
+/// How far ahead clock changes are shown if there is no --to.
+const DEFAULT_SPAN: SignedDuration = SignedDuration::from_hours(366 * 24);
 
 #[derive(clap::Args)]
 pub(crate) struct Flags {
@@ -38,7 +38,7 @@ pub(crate) struct Flags {
     /// How many occurrences, and how many reminders.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     limit: u32,
-    /// How it is written.
+    /// The output format.
     #[arg(short, long, value_enum, default_value = "text")]
     output: Output,
 }
@@ -47,18 +47,18 @@ pub(super) fn zone(name: &str) -> Result<TimeZone, String> {
     find_zone(name).ok_or_else(|| "allowed are IANA names such as Europe/Berlin or UTC".to_owned())
 }
 
-/// A time of the command line, in a zone where it is local.
-pub(super) fn instant(flag: &str, text: &str, zone: &TimeZone) -> anyhow::Result<Timestamp> {
-    let at = Time::read_exact(text).and_then(|time| time.instant(zone));
-    at.with_context(|| format!("{flag} {text:?} is not allowed; allowed is {TIMES}"))
+/// Parses a time of the command line; a local time is in `zone`.
+pub(super) fn parse_instant(flag: &str, text: &str, zone: &TimeZone) -> anyhow::Result<Timestamp> {
+    let at = ParsedTime::parse_exact(text).and_then(|time| time.instant(zone));
+    at.with_context(|| format!("{flag} {text:?} is not allowed; allowed is {ALLOWED_TIMES}"))
 }
 
-/// Previews; whether no Schedule was refused.
+/// Prints the previews; returns whether no Schedule was refused.
 pub(crate) fn run(flags: &Flags, now: Timestamp) -> anyhow::Result<bool> {
-    let read = read::schedules(&flags.filename)?;
+    let read = checked::read_schedules(&flags.filename)?;
     let mut out = Page::default();
     for it in &read.valid {
-        let preview = Preview::of(flags, it, now)?;
+        let preview = Preview::new(flags, it, now)?;
         match flags.output {
             Output::Json => out.json(&preview.json()),
             Output::Text => {
@@ -73,25 +73,25 @@ pub(crate) fn run(flags: &Flags, now: Timestamp) -> anyhow::Result<bool> {
     Ok(read.refused == 0)
 }
 
-/// One Schedule.
+/// The preview of one Schedule.
 struct Preview<'a> {
-    of: &'a Read,
+    of: &'a CheckedSchedule,
     title: String,
     zone: TimeZone,
     other: Option<TimeZone>,
     occurrences: Vec<Occurrence>,
     reminders: Vec<DueReminder>,
-    lines: Vec<String>,
-    shifts: Vec<Shift>,
+    cron_lines: Vec<String>,
+    shifts: Vec<ClockShift>,
 }
 
 impl<'a> Preview<'a> {
-    fn of(flags: &Flags, of: &'a Read, now: Timestamp) -> anyhow::Result<Self> {
+    fn new(flags: &Flags, of: &'a CheckedSchedule, now: Timestamp) -> anyhow::Result<Self> {
         let valid = &of.valid;
         let zone = valid.recurrence.zone().clone();
         let at = |flag: &str, text: &Option<String>| {
             let zone = flags.zone.as_ref().unwrap_or(&zone);
-            text.as_deref().map(|text| instant(flag, text, zone)).transpose()
+            text.as_deref().map(|text| parse_instant(flag, text, zone)).transpose()
         };
         let from = at("--from", &flags.from)?.unwrap_or(now);
         let to = at("--to", &flags.to)?;
@@ -105,13 +105,16 @@ impl<'a> Preview<'a> {
         // A reminder that is due at --from is shown.
         let just_before = from.checked_sub(SignedDuration::from_secs(1)).unwrap_or(from);
         let last = until.checked_sub(SignedDuration::from_secs(1)).unwrap_or(until);
-        let end = to.unwrap_or_else(|| from.checked_add(AHEAD).unwrap_or(Timestamp::MAX));
+        let end = to.unwrap_or_else(|| from.checked_add(DEFAULT_SPAN).unwrap_or(Timestamp::MAX));
         Ok(Self {
             title: plan.title.clone(),
             occurrences: current.take(limit).collect(),
             reminders: calendar::due(&valid.recurrence, &valid.reminders, just_before, last, limit),
-            lines: controllers::schedules::cron_lines(valid, from).iter().map(ToString::to_string).collect(),
-            shifts: shifts(&plan.recurrence, &valid.recurrence, from, end)?,
+            cron_lines: controllers::schedules::cron_lines(valid, from)
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+            shifts: clock_shifts(&plan.recurrence, &valid.recurrence, from, end)?,
             other: flags.zone.clone().filter(|other| other.iana_name() != zone.iana_name()),
             zone,
             of,
@@ -135,20 +138,20 @@ impl<'a> Preview<'a> {
             value
         });
         let reminders = self.reminders.iter().map(|it| {
-            let before = lead(it);
+            let before = lead_time(it);
             json!({"due": show(it.due), "before": before, "start": show(it.occurrence.start), "notify": self.channels(it)})
         });
         let shifts = self.shifts.iter().map(|it| {
             json!({"change": show(it.at), "kind": it.kind, "localTime": it.local.to_string(), "text": it.text})
         });
         json!({
-            "schedule": super::manifest::title(&self.of.valid),
+            "schedule": super::manifest::qualified_name(&self.of.valid),
             "title": self.title,
             "timeZone": self.zone.iana_name(),
             "suspended": self.of.valid.plan.suspended,
             "occurrences": occurrences.collect::<Vec<_>>(),
             "reminders": reminders.collect::<Vec<_>>(),
-            "cronLines": self.lines,
+            "cronLines": self.cron_lines,
             "shifts": shifts.collect::<Vec<_>>(),
         })
     }
@@ -160,7 +163,7 @@ impl<'a> Preview<'a> {
 
     fn text(&self, out: &mut Page) {
         let suspended = if self.of.valid.plan.suspended { " (suspended: no reminders are sent)" } else { "" };
-        let name = super::manifest::title(&self.of.valid);
+        let name = super::manifest::qualified_name(&self.of.valid);
         out.line(format_args!("Schedule {name}: {}{suspended}", self.title));
         let names = self.zones().map(|zone| format!("START ({})", zone.iana_name().unwrap_or("UTC")));
         let mut rows = vec![names.chain(["LASTS".to_owned(), "ID".to_owned()]).collect::<Vec<_>>()];
@@ -171,7 +174,7 @@ impl<'a> Preview<'a> {
             let lasts = lasts(it.end.duration_since(it.start));
             rows.push(starts.chain([lasts, id]).collect());
         }
-        table(out, &rows);
+        print_table(out, &rows);
         if self.occurrences.is_empty() {
             out.line("  no occurrence");
         }
@@ -179,29 +182,29 @@ impl<'a> Preview<'a> {
             let mut rows = vec![["REMINDER", "BEFORE", "OF", "TO"].map(str::to_owned).to_vec()];
             for it in &self.reminders {
                 let start = shown(it.occurrence.start, &self.zone);
-                let before = lead(it);
+                let before = lead_time(it);
                 rows.push(vec![shown(it.due, &self.zone), before, start, self.channels(it).join(", ")]);
             }
-            table(out, &rows);
+            print_table(out, &rows);
         }
-        for line in &self.lines {
+        for line in &self.cron_lines {
             out.line(format_args!("  CronJob (UTC): {line}"));
         }
-        for Shift { at, text, .. } in &self.shifts {
+        for ClockShift { at, text, .. } in &self.shifts {
             out.line(format_args!("  clocks change at {}: {text}", shown(*at, &self.zone)));
         }
     }
 }
 
-/// `Mon 2026-03-30 10:00:00 +02:00`, seconds only where there are any.
+/// Formats a time as `Mon 2026-03-30 10:00 +02:00`; with seconds unless they are 0.
 pub(super) fn shown(at: Timestamp, zone: &TimeZone) -> String {
     let zoned = at.to_zoned(zone.clone());
     let form = if zoned.second() == 0 { "%a %Y-%m-%d %H:%M %:z" } else { "%a %Y-%m-%d %H:%M:%S %:z" };
     zoned.strftime(form).to_string()
 }
 
-/// `10m`, or `09:00 1 days before`.
-fn lead(it: &DueReminder) -> String {
+/// When a reminder is due: `10m`, or `09:00 1 days before`.
+fn lead_time(it: &DueReminder) -> String {
     match it.reminder.time() {
         ReminderTime::Before { before_minutes } => minutes(before_minutes),
         ReminderTime::At { at, days_before } => {
@@ -214,8 +217,8 @@ fn lasts(length: SignedDuration) -> String {
     domain::Millis(length.as_millis().try_into().unwrap_or(0)).to_string()
 }
 
-/// Columns as wide as their widest cell.
-pub(super) fn table(out: &mut Page, rows: &[Vec<String>]) {
+/// Prints rows in columns that are as wide as their widest cells.
+pub(super) fn print_table(out: &mut Page, rows: &[Vec<String>]) {
     let width =
         |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|it| it.chars().count()).max();
     for row in rows {

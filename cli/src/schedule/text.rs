@@ -1,26 +1,27 @@
-//! Times and rules as other programs write them: RFC 5545's text and ISO 8601's.
+//! Parses times and property lines as other programs write them, in the forms of RFC 5545 and ISO 8601.
 //!
-//! Reads what can be read in one way only; a rule's own text is the calendar's to judge.
+//! Ambiguous texts are refused. The crate `calendar` parses the rules themselves.
 
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::{Offset, TimeZone};
 
-pub(crate) const TIMES: &str = "a local time 2026-01-05T10:00:00 or 20260105T100000, the same with Z or an offset, or a \
+/// What error messages say about times.
+pub(crate) const ALLOWED_TIMES: &str = "a local time 2026-01-05T10:00:00 or 20260105T100000, the same with Z or an offset, or a \
                                 date 2026-01-05 or 20260105";
 
 /// A date, a local time or an instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Time {
+pub(crate) enum ParsedTime {
     Day(Date),
     Local(DateTime),
     Instant(Timestamp),
 }
 
-impl Time {
-    /// In whole seconds.
-    pub(crate) fn read(text: &str) -> Option<Self> {
-        let time = Self::read_exact(text)?;
+impl ParsedTime {
+    /// Parses a time in whole seconds.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let time = Self::parse_exact(text)?;
         let whole = match time {
             Self::Day(_) => true,
             Self::Local(local) => local.subsec_nanosecond() == 0,
@@ -29,8 +30,8 @@ impl Time {
         whole.then_some(time)
     }
 
-    /// With fractions of a second, as RFC 3339 has them; what is finer than a nanosecond is cut off.
-    pub(crate) fn read_exact(text: &str) -> Option<Self> {
+    /// Parses a time that may have fractions of a second, as in RFC 3339. Digits beyond nanoseconds are cut off.
+    pub(crate) fn parse_exact(text: &str) -> Option<Self> {
         let (date, rest) = date(text.trim())?;
         if rest.is_empty() {
             return Some(Self::Day(date));
@@ -43,7 +44,7 @@ impl Time {
         offset(zone)?.to_timestamp(local).ok().map(Self::Instant)
     }
 
-    /// As the calendar reads it; a local time of another zone as the instant that it is.
+    /// The text in the calendar's form. A local time of another zone becomes an instant.
     pub(crate) fn write(self, other: Option<&TimeZone>) -> Option<String> {
         Some(match (self, other) {
             (Self::Day(date), _) => date.to_string(),
@@ -53,7 +54,7 @@ impl Time {
         })
     }
 
-    /// The instant that it is in `zone`; of a date its midnight.
+    /// The instant in `zone`; for a date its midnight.
     pub(crate) fn instant(self, zone: &TimeZone) -> Option<Timestamp> {
         match self {
             Self::Day(date) => zone.to_timestamp(date.at(0, 0, 0, 0)).ok(),
@@ -63,7 +64,7 @@ impl Time {
     }
 }
 
-/// Takes `count` digits off the front.
+/// Splits off a number of `count` digits.
 fn digits(text: &str, count: usize) -> Option<(i16, &str)> {
     let (digits, rest) = text.split_at_checked(count)?;
     let all = digits.bytes().all(|b| b.is_ascii_digit());
@@ -93,7 +94,7 @@ fn time(text: &str) -> Option<(jiff::civil::Time, &str)> {
             rest = behind;
         }
     }
-    // A leap second is read as the one before it (RFC 5545, section 3.3.12).
+    // A leap second is read as the second before it (RFC 5545, section 3.3.12).
     let second = if second == 60 { 59 } else { second };
     Some((jiff::civil::Time::new(hour as i8, minute as i8, second as i8, nanosecond).ok()?, rest))
 }
@@ -109,7 +110,7 @@ fn offset(text: &str) -> Option<Offset> {
     if rest.is_empty() { Offset::from_seconds(sign * seconds).ok() } else { None }
 }
 
-/// A line of iCalendar: a property's name and TZID, and its value. None of a line that is no property.
+/// Parses a line of iCalendar: the property's name, its TZID, and its value. `None` if the line is not a known property.
 pub(crate) fn property(line: &str) -> Option<(String, Option<&str>, &str)> {
     let (head, value) = line.split_once(':')?;
     let mut parts = head.split(';');
@@ -123,8 +124,8 @@ pub(crate) fn property(line: &str) -> Option<(String, Option<&str>, &str)> {
     Some((name, zone.map(|(_, zone)| zone.trim_matches('"')), value.trim()))
 }
 
-/// Long lines of iCalendar are folded; blank ones say nothing.
-pub(crate) fn lines(text: &str) -> Vec<String> {
+/// Splits iCalendar text into lines; joins folded lines and drops blank ones.
+pub(crate) fn unfolded_lines(text: &str) -> Vec<String> {
     let whole = text.replace("\r\n", "\n").replace("\n ", "").replace("\n\t", "");
     whole.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
 }
@@ -134,8 +135,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_read_in_the_form_of_the_rfc_and_of_iso() {
-        let read = |text| Time::read(text).and_then(|time| time.write(None));
+    fn times_are_parsed_in_the_forms_of_the_rfc_and_of_iso() {
+        let read = |text| ParsedTime::parse(text).and_then(|time| time.write(None));
         for text in ["2026-01-05", "20260105"] {
             assert_eq!(read(text).as_deref(), Some("2026-01-05"), "{text}");
         }

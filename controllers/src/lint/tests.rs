@@ -216,7 +216,7 @@ buffer: {before: 25h, after: 26h}
                 "Unreadable duration: 60 is a number; a text is needed: a duration from 1m to 720h, such as 1h30m,",
                 "Unreadable start: 2027 is a number; a text is needed: a local date and time without an offset, such as",
                 "Unreadable titel: there is no such field; spec has allDay, ",
-                "Unreadable title is missing: What it is",
+                "Unreadable title is missing: The event's title",
                 "InvalidRecurrence recurrence.rrules[1] at byte 5, FREQ: \"FORTNIGHTLY\" is not allowed;",
                 "InvalidRecurrence recurrence.exceptRrules[0] at byte 17, COUNT: \"x\" is not allowed;",
                 "InvalidSpec buffer.before: 25h is not from 0s to 24h",

@@ -2,7 +2,8 @@
 
 use crds::kafka::{self as wire, KafkaSasl, KafkaTls};
 use domain::{
-    ClientCertificate, FileKind, FileRef, KafkaSecurity, Mechanism, OAuth, Password, Sasl, Username,
+    ClientCertificate, FileKind, FileRef, KafkaSecurity, OAuth, PasswordLogin, PasswordMechanism, Sasl,
+    Username,
 };
 
 use super::references::{ca_bundle, file, secret_at};
@@ -95,9 +96,9 @@ fn tls(wire: &KafkaTls) -> Result<domain::KafkaTls, Invalid> {
 
 fn sasl(wire: &KafkaSasl) -> Result<Sasl, Invalid> {
     let mechanism = match wire.mechanism {
-        wire::SaslMechanism::Plain => Mechanism::Plain,
-        wire::SaslMechanism::ScramSha256 => Mechanism::ScramSha256,
-        wire::SaslMechanism::ScramSha512 => Mechanism::ScramSha512,
+        wire::SaslMechanism::Plain => PasswordMechanism::Plain,
+        wire::SaslMechanism::ScramSha256 => PasswordMechanism::ScramSha256,
+        wire::SaslMechanism::ScramSha512 => PasswordMechanism::ScramSha512,
         wire::SaslMechanism::OAuthBearer => return token(wire).map(Sasl::OAuth),
     };
     let mut faults = Faults::default();
@@ -118,7 +119,9 @@ fn sasl(wire: &KafkaSasl) -> Result<Sasl, Invalid> {
         None => Err(Invalid::spec("sasl.passwordSecretRef is needed")),
     });
     let login = username.zip(password);
-    faults.end(login.map(|(username, password)| Sasl::Password(Password { mechanism, username, password })))
+    faults.end(
+        login.map(|(username, password)| Sasl::Password(PasswordLogin { mechanism, username, password })),
+    )
 }
 
 fn token(wire: &KafkaSasl) -> Result<OAuth, Invalid> {

@@ -11,7 +11,8 @@ use calendar::{
 use crds::resource::ResourceRef;
 use crds::schedule::{self as wire, Schedule};
 use domain::{
-    About, CatchUp, CatchUpPolicy, Digest, Millis, Plan, PlanBody, ReminderPlan, ReminderTime, SchedulePlan,
+    CatchUp, CatchUpPolicy, Digest, Millis, Plan, PlanBody, ReminderPlan, ReminderTime, ScheduleDetails,
+    SchedulePlan,
 };
 use jiff::SignedDuration;
 use jiff::civil::{Time, Weekday};
@@ -236,7 +237,7 @@ fn told(
 }
 
 /// What it tells people about itself.
-fn about(spec: &wire::ScheduleSpec) -> Result<About, Invalid> {
+fn about(spec: &wire::ScheduleSpec) -> Result<ScheduleDetails, Invalid> {
     if let Some(url) = &spec.url {
         let scheme = url.split_once(':').filter(|(scheme, rest)| !scheme.is_empty() && !rest.is_empty());
         if scheme.is_none() || !url.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -246,7 +247,7 @@ fn about(spec: &wire::ScheduleSpec) -> Result<About, Invalid> {
         }
     }
     let shared = spec.shared_resources.iter().map(|it| format!("{}/{}", it.namespace, it.name));
-    Ok(About {
+    Ok(ScheduleDetails {
         description: spec.description.clone(),
         location: spec.location.clone(),
         url: spec.url.clone(),
@@ -323,7 +324,7 @@ fn overrides((at, wire): (usize, &wire::Override), faults: &mut Faults) -> Optio
     let length = faults.take(length)?;
     Some(Override {
         recurrence_id: with_seconds(&wire.recurrence_id),
-        this_and_future: wire.range == wire::Range::ThisAndFuture,
+        this_and_future: wire.range == wire::OverrideRange::ThisAndFuture,
         cancelled,
         start: wire.start.as_deref().map(with_seconds),
         duration: length.map(|length| SignedDuration::from_millis(length.0)),

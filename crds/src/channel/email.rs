@@ -34,13 +34,13 @@ pub struct Email {
     /// Secret key with the login password.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password_secret_ref: Option<SecretKeyRef>,
-    /// Whether the login may go over a connection without TLS (tls: None), where everybody on the way reads name and password.
+    /// Whether the login may be sent over a connection without TLS (tls: None), where everybody on the way can read it.
     #[serde(default)]
     pub allow_cleartext_login: bool,
     /// The sender, such as "Belfry <belfry@example.com>".
     #[schemars(length(min = 3, max = 320), regex(pattern = r"^[^\r\n]*@[^\r\n]*$"))]
     pub from: String,
-    /// The recipients; each is a delivery of its own.
+    /// The recipients; each gets a delivery of its own.
     #[schemars(
         length(min = 1, max = 50),
         inner(length(min = 3, max = 320), regex(pattern = r"^[^\r\n]*@[^\r\n]*$")),

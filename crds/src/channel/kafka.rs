@@ -8,9 +8,9 @@ use crate::kafka::{self, KafkaSasl, KafkaTls};
 /// A Kafka topic.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = [kafka::no_bare_password()]))]
+#[schemars(extend("x-kubernetes-validations" = [kafka::no_cleartext_login()]))]
 pub struct KafkaTarget {
-    /// Brokers to begin with, host:port each.
+    /// Bootstrap brokers, host:port each.
     #[schemars(
         length(min = 1, max = 16),
         inner(length(min = 3, max = 259), regex(pattern = r"^[A-Za-z0-9.\[\]:_-]+:[0-9]{1,5}$")),

@@ -1,4 +1,4 @@
-//! `NotificationChannel`: where a message goes and how hard to try.
+//! `NotificationChannel`: where messages go and how hard to try.
 //!
 //! Each type of receiver has a file here, a line in the table below, and a member of the spec.
 
@@ -21,7 +21,7 @@ pub use webhook::{
     BasicAuth, CLEARTEXT_CREDENTIALS, Webhook, WebhookBody, WebhookFormat, WebhookHeader, WebhookMethod,
 };
 
-/// Where a message goes and how hard to try.
+/// Where messages go and how hard to try.
 #[derive(CustomResource, Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "belfry.dev",
@@ -33,7 +33,7 @@ pub use webhook::{
     namespaced,
     status = "NotificationChannelStatus",
     derive = "PartialEq",
-    doc = "Where a message goes and how hard to try. Rules and schedules of the same namespace name it.",
+    doc = "Where messages go and how hard to try. Rules and schedules of the same namespace name it.",
     printcolumn(name = "Type", type_ = "string", json_path = ".spec.type", description = "Kind of receiver"),
     printcolumn(
         name = "Ready",
@@ -104,11 +104,11 @@ pub use webhook::{
     )
 )]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = rules()))]
+#[schemars(extend("x-kubernetes-validations" = spec_rules()))]
 pub struct NotificationChannelSpec {
     /// Kind of receiver.
     #[serde(rename = "type")]
-    #[schemars(extend("description" = about_types()))]
+    #[schemars(extend("description" = type_description()))]
     pub type_: ChannelType,
     /// A Slack incoming webhook.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -116,7 +116,7 @@ pub struct NotificationChannelSpec {
     /// Mail by SMTP. Each recipient gets a message of their own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub email: Option<Email>,
-    /// An HTTP request in the form of Standard Webhooks, of CloudEvents, or of your own.
+    /// An HTTP request in the form of Standard Webhooks, of CloudEvents, or of your own template.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub webhook: Option<Webhook>,
     /// A record to a Kafka topic, with CloudEvents headers.
@@ -128,20 +128,21 @@ pub struct NotificationChannelSpec {
     /// TLS to the receiver, but for Kafka, which has kafka.tls. Verification can't be turned off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
-    /// Texts of this channel; absent parts are the notification's own.
+    /// Templates of this channel's texts. Where one is absent, the notification's own text is sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub template: Option<Template>,
-    /// IANA time zone of those who read it, such as Europe/Berlin: a reminder says when it is there too, where that is another time
-    /// than in the schedule's zone. Of an email's recipients, participants.workingHours.timeZone of the schedule goes first.
+    /// IANA time zone of the people who read the messages, such as Europe/Berlin. A reminder also shows its time in this zone if that
+    /// differs from the time in the schedule's zone. For recipients of an email, the schedule's participants.workingHours.timeZone
+    /// takes precedence.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z][A-Za-z0-9_+/-]*$"))]
     pub time_zone: Option<String>,
-    /// Holds deliveries back, until they expire.
+    /// Holds deliveries back; they may expire meanwhile.
     #[serde(default)]
     pub suspend: bool,
 }
 
-/// The types of receiver: each with the member of the spec that says the rest, and what that is.
+/// Declares the types of receivers, each with its member of the spec and that member's type.
 macro_rules! types {
     ($($name:ident in $member:ident: $wire:ty,)*) => {
         /// Kind of receiver.
@@ -151,9 +152,9 @@ macro_rules! types {
             $($name,)*
         }
 
-        /// What a spec says of one type of receiver.
+        /// The member of a spec that describes its receiver.
         #[derive(Debug, Clone, Copy)]
-        pub enum Member<'a> {
+        pub enum ReceiverSpec<'a> {
             $($name(&'a $wire),)*
         }
 
@@ -161,16 +162,16 @@ macro_rules! types {
         pub const MEMBERS: &[(&str, &str)] = &[$((stringify!($name), stringify!($member)),)*];
 
         impl NotificationChannelSpec {
-            /// The members that are there, which in a valid spec is one: that of its type.
-            pub fn members(&self) -> Vec<Member<'_>> {
+            /// The members that are given. A valid spec has exactly one, that of its type.
+            pub fn members(&self) -> Vec<ReceiverSpec<'_>> {
                 let mut members = Vec::new();
-                $(members.extend(self.$member.as_ref().map(Member::$name));)*
+                $(members.extend(self.$member.as_ref().map(ReceiverSpec::$name));)*
                 members
             }
         }
 
-        impl Member<'_> {
-            /// Whose it is.
+        impl ReceiverSpec<'_> {
+            /// The type that the member belongs to.
             pub fn type_(&self) -> ChannelType {
                 match self {
                     $(Self::$name(_) => ChannelType::$name,)*
@@ -187,8 +188,8 @@ types! {
     Kafka in kafka: KafkaTarget,
 }
 
-/// The type's member and no other; and one place for the TLS of Kafka.
-fn rules() -> serde_json::Value {
+/// The validation rules of the spec: the type's member and no other, and `kafka.tls` in place of `tls`.
+fn spec_rules() -> serde_json::Value {
     let mut rules = common::union(MEMBERS, &[]);
     if let Some(rules) = rules.as_array_mut() {
         rules.push(common::cel(
@@ -199,19 +200,19 @@ fn rules() -> serde_json::Value {
     rules
 }
 
-/// What the field `type` is for.
-fn about_types() -> String {
+/// The description of the field `type`.
+fn type_description() -> String {
     let names: Vec<&str> = MEMBERS.iter().map(|(name, _)| *name).collect();
     let (last, others) = names.split_last().unwrap_or((&"", &[]));
     let listed = format!("{} or {last}", others.join(", "));
-    format!("Kind of receiver: {listed}. The member of that name says the rest.")
+    format!("Kind of receiver: {listed}. The member of that name has the details.")
 }
 
 /// How hard to try, and how fast.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Delivery {
-    /// The channel's budget over all replicas. Waiting for it is no attempt. No limit when absent.
+    /// The rate limit over all replicas. Waiting for it is not an attempt. No limit when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<RateLimit>,
     /// When to try again: exponential, with full jitter.
@@ -221,23 +222,23 @@ pub struct Delivery {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-validations" = common::between("1s", "5m")))]
     pub timeout: Option<Duration>,
-    /// How old a delivery may get before it is given up as noise, 1s to 720h; 24h when absent.
+    /// How old a delivery may get before it expires, 1s to 720h; 24h when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-validations" = common::between("1s", "720h")))]
     pub expires_after: Option<Duration>,
-    /// What to do when nobody knows whether a message arrived: Resend it under the same id, or Hold it as dead.
+    /// What to do if nobody knows whether a message arrived: Resend it under the same id, or Hold it as dead.
     #[serde(default)]
     pub on_unknown: OnUnknown,
 }
 
-/// A budget of attempts.
+/// A limit of attempts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RateLimit {
-    /// Attempts a minute.
+    /// Attempts per minute.
     #[schemars(range(min = 1, max = 600_000))]
     pub per_minute: i32,
-    /// How many may go at once after a quiet time.
+    /// How many attempts may start at once after a quiet time.
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 10_000))]
     pub burst: i32,
@@ -265,7 +266,7 @@ pub struct Retry {
     pub max_delay: Option<Duration>,
 }
 
-/// What to do when nobody knows whether a message arrived.
+/// What to do if nobody knows whether a message arrived.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub enum OnUnknown {
@@ -283,7 +284,7 @@ pub struct Tls {
     pub ca_bundle: Option<CaBundle>,
 }
 
-/// Texts of a channel, in MiniJinja.
+/// Templates of a channel's texts, in MiniJinja.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Template {
@@ -291,30 +292,30 @@ pub struct Template {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub title: Option<String>,
-    /// Body (MiniJinja, the same names). An undefined name gives a visible fallback text, never silence.
+    /// Body (MiniJinja, the same names). If a name is undefined, a visible fallback text is sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16_384))]
     pub body: Option<String>,
 }
 
-/// What is known of a channel.
+/// The status of a channel.
 #[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct NotificationChannelStatus {
     /// The metadata.generation that the operator last acted on; -1 before it has seen the object.
     #[schemars(range(min = -1))]
     pub observed_generation: i64,
-    /// Where the object stands.
+    /// The object's status conditions.
     #[schemars(schema_with = "common::conditions")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
-    /// Deliveries by where they stand.
+    /// Deliveries by state.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deliveries: Option<DeliveryCounts>,
     /// When the receiver last took a message.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_delivery_time: Option<Moment>,
-    /// What the last failed attempt since then met.
+    /// The error of the last failed attempt since then.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub last_error: Option<String>,
@@ -329,7 +330,7 @@ pub struct NotificationChannelStatus {
     pub last_resend: Option<ResendResult>,
 }
 
-/// Deliveries by where they stand. A delivery is one message to one recipient.
+/// Deliveries by state. A delivery is one notification to one recipient.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DeliveryCounts {
@@ -339,10 +340,10 @@ pub struct DeliveryCounts {
     /// Waiting for another attempt.
     #[schemars(range(min = 0))]
     pub retrying: i64,
-    /// Taken by the receiver, ever.
+    /// Accepted by the receiver, ever.
     #[schemars(range(min = 0))]
     pub delivered: i64,
-    /// Given up, and not sent again since.
+    /// Given up and not sent again since.
     #[schemars(range(min = 0))]
     pub dead: i64,
     /// Too old to send, ever.
@@ -353,7 +354,7 @@ pub struct DeliveryCounts {
     pub suppressed: i64,
 }
 
-/// What came of a test message.
+/// The result of a test message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TestResult {
@@ -362,12 +363,12 @@ pub struct TestResult {
     pub request: String,
     /// When it was handled.
     pub time: Moment,
-    /// Pending, Delivered, or why it was not.
+    /// Pending, Delivered, or why it was not delivered.
     #[schemars(length(max = 1024))]
     pub result: String,
 }
 
-/// What came of sending dead letters again.
+/// The result of sending dead deliveries again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ResendResult {
@@ -376,7 +377,7 @@ pub struct ResendResult {
     pub request: String,
     /// When it was handled.
     pub time: Moment,
-    /// How many deliveries were taken up again.
+    /// How many deliveries are sent again.
     #[schemars(range(min = 0))]
     pub count: i64,
     /// What was done, or why not.

@@ -33,13 +33,13 @@ pub struct Webhook {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 10, max = 2048), regex(pattern = r"^https?://[^\s/@?#]+([/?#]\S*)?$"))]
     pub url: Option<String>,
-    /// Secret key with the whole URL instead, where it has a token in it. The same addresses are refused, when it is read.
+    /// Secret key with the whole URL instead, for URLs that contain a token. The same addresses are refused when it is used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url_secret_ref: Option<SecretKeyRef>,
-    /// How it is asked: POST or PUT; POST when absent.
+    /// The request method: POST or PUT; POST when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<WebhookMethod>,
-    /// Further headers. With any, redirects are not followed, so that nobody else is shown them.
+    /// Further headers. If there are any, redirects are not followed, so that nobody else gets them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 16),
@@ -49,25 +49,25 @@ pub struct Webhook {
     /// HTTP Basic authentication, with name and password from Secrets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub basic_auth: Option<BasicAuth>,
-    /// Secret key with a token that goes as Authorization: Bearer.
+    /// Secret key with a token that is sent as Authorization: Bearer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bearer_token_secret_ref: Option<SecretKeyRef>,
-    /// Whether headers from Secrets and logins may go over http://, where everybody on the way reads them.
+    /// Whether logins and headers from Secrets may be sent over http://, where everybody on the way can read them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allow_cleartext_login: Option<bool>,
-    /// What is sent, in the receiver's own form, in place of format.
+    /// A template of all that is sent, in the receiver's own format, in place of format.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<WebhookBody>,
-    /// Secret key with a Standard Webhooks signing secret (whsec_ and base64 of 24 to 64 bytes). Several lines sign with several
-    /// keys.
+    /// Secret key with a Standard Webhooks signing secret (whsec_ and base64 of 24 to 64 bytes). With several lines, each
+    /// key signs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signing_secret_ref: Option<SecretKeyRef>,
-    /// The body's form: Json, CloudEventsBinary (attributes in headers) or CloudEventsStructured.
+    /// The format of the request body: Json, CloudEventsBinary (attributes in headers) or CloudEventsStructured.
     #[serde(default)]
     pub format: WebhookFormat,
 }
 
-/// How a webhook is asked.
+/// The method of a webhook's requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub enum WebhookMethod {
@@ -85,14 +85,14 @@ pub enum WebhookMethod {
     "exactly one of value and secretKeyRef is needed",
 )]))]
 pub struct WebhookHeader {
-    /// Its name. Not one that Belfry sets or that HTTP needs for itself, such as Content-Type or Host.
+    /// The header's name. Headers that Belfry sets or that HTTP needs, such as Content-Type or Host, are not allowed.
     #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9!#$%&*+.^_|~-]+$"))]
     pub name: String,
-    /// Its value, which everybody reads who may read this object. Printable ASCII.
+    /// The header's value, printable ASCII. Everybody who may read this object can read it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024), regex(pattern = r"^([!-~]([ -~]*[!-~])?)?$"))]
     pub value: Option<String>,
-    /// Or a Secret key with it. Authorization, Cookie and Proxy-Authorization need one.
+    /// A Secret key with the value instead. Authorization, Cookie and Proxy-Authorization need one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret_key_ref: Option<SecretKeyRef>,
 }
@@ -107,15 +107,15 @@ pub struct BasicAuth {
     pub password_secret_ref: SecretKeyRef,
 }
 
-/// A body in the receiver's own form.
+/// A template of a request body in the receiver's own format.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WebhookBody {
-    /// MiniJinja, over the same names as spec.template, and text: title and body as this channel writes them. With a content type
-    /// of JSON, values are escaped as parts of its strings.
+    /// MiniJinja over the same names as spec.template, and text: title and body as this channel writes them. With a JSON content
+    /// type, values are escaped for JSON strings.
     #[schemars(length(min = 1, max = 16_384))]
     pub template: String,
-    /// Content type; application/json when absent. What is JSON by its name must be JSON when it is rendered.
+    /// Content type; application/json when absent. With a JSON content type, the rendered text must be JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 3, max = 128),
@@ -124,7 +124,7 @@ pub struct WebhookBody {
     pub content_type: Option<String>,
 }
 
-/// The form of a webhook's body.
+/// The format of a webhook's request body.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub enum WebhookFormat {

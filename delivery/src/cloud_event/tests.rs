@@ -130,7 +130,7 @@ fn every_body_is_as_documented_and_every_documented_field_is_sent() {
     }
     let mut day = reminder();
     if let Cause::Reminder { all_day, about, time, .. } = &mut day.cause {
-        (*all_day, *about) = (true, domain::About::default());
+        (*all_day, *about) = (true, domain::ScheduleDetails::default());
         *time = ReminderTime::At { at: jiff::civil::time(9, 0, 0, 0), days_before: 1 };
     }
     notifications.extend([full, day]);

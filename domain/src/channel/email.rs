@@ -22,7 +22,7 @@ pub struct EmailPlan {
     pub password: Option<FileRef>,
     /// The sender's mailbox (RFC 5322).
     pub from: String,
-    /// The recipients' mailboxes; each is a delivery of its own.
+    /// The recipients' mailboxes; each gets a delivery of its own.
     pub to: Vec<String>,
 }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Receiver;
 use crate::{FileRef, KafkaSecurity};
 
-/// A Kafka topic, CloudEvents binary mode.
+/// A Kafka topic. Records are CloudEvents in binary mode.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KafkaPlan {

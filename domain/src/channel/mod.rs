@@ -1,7 +1,7 @@
-//! A channel's plan: where a message goes and how hard to try.
+//! A channel's plan: where messages go and how hard to try.
 //!
-//! Each type of receiver has a file here, with what must be known of it to deliver, and a line in the table below. The
-//! compiler then asks for its other parts; `docs/adding-a-channel.md` lists them.
+//! Each type of receiver has a file here, with everything that a delivery needs to know of it, and a line in the table below.
+//! The compiler then asks for the other parts; `docs/adding-a-channel.md` lists them.
 
 mod email;
 mod kafka;
@@ -19,12 +19,12 @@ pub use webhook::{
     WebhookAuth, WebhookFormat, WebhookHeader, WebhookMethod, WebhookPlan, WebhookUrl, WebhookValue,
 };
 
-/// What is asked of a plan whatever its type.
+/// What the plan of every type of receiver answers.
 trait Receiver {
-    /// The files that the worker must find to deliver.
+    /// The files that a worker needs to deliver.
     fn files(&self) -> Vec<&FileRef>;
 
-    /// Whom a notification is delivered to, each in a delivery of its own; one unnamed recipient unless it says otherwise.
+    /// The recipients; each gets a delivery of its own. By default one unnamed recipient.
     fn recipients(&self) -> Vec<&str> {
         vec![""]
     }
@@ -74,70 +74,70 @@ targets! {
 }
 
 impl Target {
-    /// The files that the worker must find to deliver.
+    /// The files that a worker needs to deliver.
     pub fn files(&self) -> Vec<&FileRef> {
         self.receiver().files()
     }
 
-    /// Whom a notification is delivered to: each mailbox for e-mail, otherwise one unnamed recipient.
+    /// The recipients: each mailbox for e-mail, otherwise one unnamed recipient.
     pub fn recipients(&self) -> Vec<&str> {
         self.receiver().recipients()
     }
 }
 
-/// A channel: where a message goes and how hard to try.
+/// A channel: where messages go and how hard to try.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ChannelPlan {
-    /// Where it goes.
+    /// Where messages go.
     pub target: Target,
-    /// Certificates of a private authority that the receiver's certificate may chain to (PEM).
+    /// Certificates (PEM) of a private authority that signs the receiver's certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_bundle: Option<FileRef>,
-    /// The channel's own texts; absent parts are the notification's.
+    /// The channel's own texts. Where one is absent, the notification's text is sent.
     #[serde(default)]
     pub template: TemplateText,
     /// How hard to try.
     pub delivery: DeliveryPolicy,
-    /// IANA zone of those who read it.
+    /// The IANA zone of the people who read the messages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<String>,
 }
 
-/// A channel's template, MiniJinja.
+/// A channel's templates, in MiniJinja.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TemplateText {
-    /// Of the title or subject.
+    /// Template of the title or subject.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// Of the body.
+    /// Template of the body, which replaces the notification's summary.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
-    /// Of all that a webhook sends, in place of its format.
+    /// Template of everything that a webhook sends, in place of its format.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload: Option<PayloadText>,
 }
 
 impl TemplateText {
-    /// Whether the notification's own texts are sent.
+    /// Whether there is no template, so that the notification's own texts are sent.
     pub fn is_nothing(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// What a webhook sends in place of its format.
+/// A template of everything that a webhook sends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PayloadText {
-    /// MiniJinja.
+    /// The template, in MiniJinja.
     pub template: String,
-    /// Its content type.
+    /// The content type of what it renders.
     pub content_type: String,
 }
 
 impl PayloadText {
-    /// Whether it is JSON by its content type (RFC 6839, 3.1).
+    /// Whether the content type means JSON (RFC 6839, section 3.1).
     pub fn is_json(&self) -> bool {
         let kind = self.content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         kind == "application/json" || kind.ends_with("+json")
@@ -145,7 +145,7 @@ impl PayloadText {
 }
 
 impl ChannelPlan {
-    /// The files that the worker must find to deliver, those of the target among them.
+    /// The files that a worker needs to deliver, including the target's.
     pub fn files(&self) -> Vec<&FileRef> {
         self.ca_bundle.iter().chain(self.target.files()).collect()
     }
@@ -155,16 +155,16 @@ impl ChannelPlan {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeliveryPolicy {
-    /// The channel's budget over all replicas.
+    /// The rate limit of the channel over all replicas; none if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<RateLimit>,
-    /// When to try again.
+    /// When to try again, and how often.
     pub retry: RetryPolicy,
-    /// How long an attempt may take.
+    /// How long one attempt may take.
     pub timeout: Millis,
-    /// How old a delivery may get.
+    /// How old a delivery may get before it expires.
     pub expires_after: Millis,
-    /// What to do when nobody knows whether it arrived.
+    /// What to do if nobody knows whether a message arrived.
     pub on_unknown: OnUnknown,
 }
 
@@ -172,18 +172,18 @@ pub struct DeliveryPolicy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RateLimit {
-    /// Attempts a minute.
+    /// Attempts per minute.
     pub per_minute: i32,
-    /// How many may go at once after a quiet time.
+    /// How many attempts may start at once after a quiet time.
     pub burst: i32,
 }
 
-/// What to do when nobody knows whether a message arrived.
+/// What to do if nobody knows whether a message arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OnUnknown {
     /// Send it again under the same id.
     Resend,
-    /// End it dead, with that reason.
+    /// End the delivery as dead, with that reason.
     Hold,
 }
 
@@ -191,7 +191,7 @@ pub enum OnUnknown {
 mod tests {
     use super::*;
 
-    /// What hubs and workers of another version read, and what revisions are hashes of.
+    /// The JSON that hubs and workers of other versions read, and that revisions hash.
     const WRITTEN: [&str; 5] = [
         r#"{"type":"Slack","webhookUrl":{"kind":"Secret","name":"s","key":"url"}}"#,
         r#"{"type":"Email","host":"mx","port":587,"tls":"StartTls","username":{"kind":"Secret","name":"s","key":"u"},"password":{"kind":"Secret","name":"s","key":"p"},"from":"b@x","to":["a@x","c@x"]}"#,
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn each_target_is_written_as_it_always_was() {
+    fn the_json_of_each_target_stays_the_same() {
         for (text, target) in WRITTEN.into_iter().zip(targets()) {
             assert_eq!(serde_json::to_string(&target).unwrap(), text);
         }

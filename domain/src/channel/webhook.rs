@@ -9,29 +9,29 @@ use crate::FileRef;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WebhookPlan {
-    /// Where to.
+    /// The URL.
     pub url: WebhookUrl,
-    /// How.
+    /// The request method.
     #[serde(default, skip_serializing_if = "WebhookMethod::is_post")]
     pub method: WebhookMethod,
-    /// Headers beside those that Belfry sets, each name once.
+    /// Headers in addition to those that Belfry sets; each name once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub headers: Vec<WebhookHeader>,
-    /// Who Belfry says that it is.
+    /// The login.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<WebhookAuth>,
-    /// Whether what is secret may go over http, where everybody on the way reads it.
+    /// Whether secrets may be sent over http, where everybody on the way can read them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_cleartext_login: bool,
-    /// Standard Webhooks secret (`whsec_...`); one a line while keys rotate, each signs.
+    /// Standard Webhooks secrets (`whsec_...`), one per line. Each signs, so that keys can be rotated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signing: Option<FileRef>,
-    /// The body's form, where [`crate::TemplateText::payload`] has none.
+    /// The format of the request body, unless there is a [`crate::TemplateText::payload`].
     pub format: WebhookFormat,
 }
 
 impl WebhookPlan {
-    /// A signed or unsigned POST to a URL.
+    /// A POST to a URL, signed if `signing` is given.
     pub fn post(url: impl Into<String>, signing: Option<FileRef>, format: WebhookFormat) -> Self {
         Self {
             url: WebhookUrl::Plain(url.into()),
@@ -44,7 +44,7 @@ impl WebhookPlan {
         }
     }
 
-    /// Whether a request shows who we are: then it goes to no address but the one that the user named.
+    /// Whether requests carry credentials: a login or a header from a Secret.
     pub fn shows_credentials(&self) -> bool {
         let secret = |header: &WebhookHeader| matches!(header.value, WebhookValue::Secret(_));
         self.auth.is_some() || self.headers.iter().any(secret)
@@ -70,7 +70,7 @@ impl Receiver for WebhookPlan {
     }
 }
 
-/// Where a webhook is.
+/// A webhook's URL.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum WebhookUrl {
@@ -80,7 +80,7 @@ pub enum WebhookUrl {
     Secret(FileRef),
 }
 
-/// How a webhook is asked.
+/// The method of a webhook's requests.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WebhookMethod {
     /// POST.
@@ -111,13 +111,13 @@ pub struct WebhookHeader {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum WebhookValue {
-    /// As it stands in the manifest.
+    /// The value itself, from the manifest.
     Plain(String),
     /// In a Secret.
     Secret(FileRef),
 }
 
-/// Who a webhook's request is from (RFC 9110, 11).
+/// A webhook's login (RFC 9110, section 11).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all_fields = "camelCase")]
 pub enum WebhookAuth {
@@ -135,7 +135,7 @@ pub enum WebhookAuth {
     },
 }
 
-/// The form of a webhook's body.
+/// The format of a webhook's request body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WebhookFormat {
     /// A plain JSON object.

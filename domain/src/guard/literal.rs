@@ -1,21 +1,21 @@
-//! A host that is an address, however it is spelled.
+//! Parses a host that is an address, in any notation.
 //!
-//! Resolvers and URLs read more than the usual notation (`inet_aton` of POSIX, the WHATWG's URL): `2130706433`,
-//! `0x7f.1`, `0177.0.0.1` and `127.1` all are 127.0.0.1.
+//! Resolvers (POSIX `inet_aton`) and URL parsers (WHATWG) accept more than the usual notation: `2130706433`, `0x7f.1`,
+//! `0177.0.0.1` and `127.1` all mean 127.0.0.1.
 
 use std::net::{IpAddr, Ipv4Addr};
 
-/// The address that a host is, if it is not a name: with or without brackets, zone, or a dot at its end.
+/// Parses `host` as an address, with or without brackets, a zone, or a trailing dot; `None` if it is a name.
 pub(super) fn literal(host: &str) -> Option<IpAddr> {
     let host = host.strip_suffix('.').unwrap_or(host);
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    // A zone says by which interface, not whither (RFC 4007).
+    // A zone names the interface, not the destination (RFC 4007).
     let host = host.split('%').next().unwrap_or_default();
-    host.parse().ok().or_else(|| numbers(host).map(IpAddr::V4))
+    host.parse().ok().or_else(|| dotted_numbers(host).map(IpAddr::V4))
 }
 
-/// One to four numbers; the last one fills what the others leave.
-fn numbers(host: &str) -> Option<Ipv4Addr> {
+/// Parses one to four numbers with dots between them; the last number fills the bytes that the others leave.
+fn dotted_numbers(host: &str) -> Option<Ipv4Addr> {
     let mut address: u64 = 0;
     let parts: Vec<&str> = host.split('.').collect();
     let (last, first) = parts.split_last().filter(|(_, first)| first.len() < 4)?;
@@ -35,7 +35,7 @@ fn number(text: &str) -> Option<u64> {
         None if lower.len() > 1 && lower.starts_with('0') => (lower.as_str(), 8),
         None => (lower.as_str(), 10),
     };
-    // A sign is no digit here.
+    // `from_str_radix` would accept a sign.
     let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_alphanumeric());
     plain.then(|| u64::from_str_radix(digits, radix).ok()).flatten()
 }

@@ -4,34 +4,34 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-/// The addresses that share their first bits.
+/// A range of addresses: all that share a prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Range {
+pub struct AddressRange {
     first: IpAddr,
     length: u8,
 }
 
-/// Why a text is no range.
+/// Why a text is not a range.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a range of addresses: {why}")]
-pub struct RangeError {
+pub struct AddressRangeError {
     text: String,
     why: &'static str,
 }
 
-impl Range {
-    /// How many bits its addresses share: 0 to 32, or to 128.
+impl AddressRange {
+    /// The length of the prefix in bits: 0 to 32 for IPv4, 0 to 128 for IPv6.
     pub fn length(&self) -> u8 {
         self.length
     }
 
-    /// Whether it has this address. IPv4 and IPv6 are never in one another.
+    /// Whether `address` is in the range. An IPv4 range contains no IPv6 address, nor the reverse.
     pub fn contains(&self, address: IpAddr) -> bool {
-        self.first.is_ipv4() == address.is_ipv4() && self.outside(bits(self.first) ^ bits(address)) == 0
+        self.first.is_ipv4() == address.is_ipv4() && self.prefix_of(bits(self.first) ^ bits(address)) == 0
     }
 
-    /// What stands before the bits that differ within the range.
-    fn outside(&self, bits: u128) -> u128 {
+    /// Cuts off the bits that differ within the range.
+    fn prefix_of(&self, bits: u128) -> u128 {
         bits.checked_shr(u32::from(width(self.first) - self.length)).unwrap_or(0)
     }
 }
@@ -47,11 +47,11 @@ fn bits(address: IpAddr) -> u128 {
     }
 }
 
-impl FromStr for Range {
-    type Err = RangeError;
+impl FromStr for AddressRange {
+    type Err = AddressRangeError;
 
-    fn from_str(text: &str) -> Result<Self, RangeError> {
-        let error = |why| RangeError { text: text.to_owned(), why };
+    fn from_str(text: &str) -> Result<Self, AddressRangeError> {
+        let error = |why| AddressRangeError { text: text.to_owned(), why };
         let (address, length) =
             text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
         let first: IpAddr = address.parse().map_err(|_| error("10.0.0.0/8, fd00::/8 or one address is"))?;
@@ -67,7 +67,7 @@ impl FromStr for Range {
                 .ok_or_else(|| error("its length is 0 to 32 bits, or to 128 for IPv6"))?,
         };
         let range = Self { first, length };
-        if range.outside(bits(first)).checked_shl(u32::from(width(first) - length)).unwrap_or(0)
+        if range.prefix_of(bits(first)).checked_shl(u32::from(width(first) - length)).unwrap_or(0)
             != bits(first)
         {
             return Err(error("there are bits behind its length"));
@@ -76,7 +76,7 @@ impl FromStr for Range {
     }
 }
 
-impl fmt::Display for Range {
+impl fmt::Display for AddressRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.first, self.length)
     }
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_range_has_what_shares_its_first_bits_and_is_written_as_it_was_read() {
+    fn a_range_contains_what_shares_its_prefix_and_prints_as_it_was_parsed() {
         for (range, inside, outside) in [
             ("10.0.0.0/8", "10.255.255.255", "11.0.0.0"),
             ("192.0.2.1/32", "192.0.2.1", "192.0.2.2"),
@@ -96,16 +96,16 @@ mod tests {
             ("fe80::/10", "febf::1", "fec0::"),
             ("fd00:ec2::254/128", "fd00:ec2::254", "fd00:ec2::255"),
         ] {
-            let read: Range = range.parse().unwrap();
+            let read: AddressRange = range.parse().unwrap();
             assert!(read.contains(inside.parse().unwrap()), "{range}");
             assert!(!read.contains(outside.parse().unwrap()), "{range}");
             assert_eq!(read.to_string(), range);
         }
-        assert_eq!("10.1.2.3".parse::<Range>().unwrap().length(), 32);
+        assert_eq!("10.1.2.3".parse::<AddressRange>().unwrap().length(), 32);
     }
 
     #[test]
-    fn what_may_be_meant_otherwise_is_no_range() {
+    fn an_ambiguous_text_is_not_a_range() {
         for (text, why) in [
             ("10.0.0.1/8", "bits behind"),
             ("10.0.0.0/33", "0 to 32"),
@@ -116,7 +116,7 @@ mod tests {
             ("10/8", "one address"),
             ("", "one address"),
         ] {
-            let error = text.parse::<Range>().unwrap_err().to_string();
+            let error = text.parse::<AddressRange>().unwrap_err().to_string();
             assert!(error.contains(why), "{error}");
         }
     }

@@ -1,41 +1,41 @@
-//! Which addresses are what: the only list of them, each row with its source. Of the rows that have an address the one
-//! with the longest prefix counts, as in a table of routes.
+//! Classifies all addresses, in the only table that does. Each row names its source. As in a routing table, the row with the
+//! longest matching prefix counts.
 //!
 //! Sources: the IANA IPv4 and IPv6 special-purpose address registries (RFC 6890, RFC 8190) with the RFC of each entry; the
-//! IANA IPv6 address space; the clouds' own documentation. Not here, since they are ordinary hosts of the internet: AS112
-//! (RFC 7534, RFC 7535) and AMT's relays (RFC 7450).
+//! IANA IPv6 address space; the clouds' own documentation. AS112 (RFC 7534, RFC 7535) and AMT's relays (RFC 7450) have no
+//! rows, because they are ordinary hosts of the internet.
 
 use std::net::IpAddr;
 use std::sync::LazyLock;
 
-use super::Range;
+use super::AddressRange;
 
-/// What a row says of its addresses.
+/// The class of a row's addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// Whoever can connect to it gets credentials: refused unless the administrator allows exactly this range.
+pub(super) enum AddressKind {
+    /// Hands out credentials to whoever connects. Denied unless the administrator allows exactly this range.
     Metadata,
-    /// Never a receiver: refused unless the administrator allows a range around it.
+    /// Never a receiver. Denied unless the administrator allows a range that contains it.
     Special,
-    /// A private network: a setting.
+    /// A private network. A setting decides.
     Private,
-    /// Anything else.
+    /// Anything else. Allowed.
     Public,
 }
-use Kind::{Metadata, Private, Public, Special};
+use AddressKind::{Metadata, Private, Public, Special};
 
 /// A row of the table.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Row {
-    pub(super) range: Range,
+    pub(super) range: AddressRange,
     pub(super) class: &'static str,
-    pub(super) kind: Kind,
+    pub(super) kind: AddressKind,
 }
 
 const LINK_LOCAL: &str = "link-local, where clouds keep their metadata";
 
 #[rustfmt::skip]
-const ROWS: &[(&str, Kind, &str)] = &[
+const ROWS: &[(&str, AddressKind, &str)] = &[
     // Clouds' metadata and credentials.
     ("169.254.169.254/32", Metadata, LINK_LOCAL),               // AWS, Azure, GCP, OCI, OpenStack, DigitalOcean ...
     ("169.254.170.2/32", Metadata, LINK_LOCAL),                 // AWS ECS: task credentials
@@ -98,13 +98,13 @@ const ROWS: &[(&str, Kind, &str)] = &[
 ];
 
 static TABLE: LazyLock<Vec<Row>> = LazyLock::new(|| {
-    let read = |(range, kind, class): &(&str, Kind, &'static str)| {
+    let read = |(range, kind, class): &(&str, AddressKind, &'static str)| {
         Some(Row { range: range.parse().ok()?, class, kind: *kind })
     };
     ROWS.iter().filter_map(read).collect()
 });
 
-/// The row that counts for an address. There is one for each.
+/// The row with the longest prefix that contains `address`. Every address has one.
 pub(super) fn row(address: IpAddr) -> Option<&'static Row> {
     TABLE.iter().filter(|row| row.range.contains(address)).max_by_key(|row| row.range.length())
 }
@@ -114,8 +114,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_row_is_a_range_once_and_each_address_has_one() {
-        assert_eq!(TABLE.len(), ROWS.len(), "a row that is no range is none");
+    fn no_range_has_two_rows_and_each_address_has_a_row() {
+        assert_eq!(TABLE.len(), ROWS.len(), "a row's range can't be parsed");
         for (at, one) in TABLE.iter().enumerate() {
             assert!(TABLE[at + 1..].iter().all(|other| other.range != one.range), "{}", one.range);
             assert_eq!(one.range.to_string(), ROWS[at].0);

@@ -1,8 +1,8 @@
-//! What the guard says of addresses in all their spellings.
+//! The guard decides the same for every spelling of an address.
 
 use super::*;
 
-fn ranges(texts: &[&str]) -> Vec<Range> {
+fn ranges(texts: &[&str]) -> Vec<AddressRange> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
@@ -14,7 +14,7 @@ fn class(guard: Guard, address: &str) -> Option<&'static str> {
     guard.check(address.parse().unwrap()).err().map(|denied| denied.class)
 }
 
-/// How IPv4 can be written inside of IPv6.
+/// All forms of an IPv4 address inside an IPv6 address.
 fn wrapped(v4: Ipv4Addr) -> Vec<IpAddr> {
     let bits = v4.to_bits();
     let (high, low) = ((bits >> 16) as u16, bits as u16);

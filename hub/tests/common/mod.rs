@@ -277,7 +277,7 @@ pub(crate) fn rule(ns: &str, name: &str, uid: u128, title: &str) -> Plan {
 pub(crate) fn schedule(ns: &str, name: &str, uid: u128) -> Plan {
     let body = SchedulePlan {
         title: "Office hour".to_owned(),
-        about: domain::About::default(),
+        about: domain::ScheduleDetails::default(),
         summary: None,
         recurrence: RecurrenceSpec {
             start: "2026-11-23T09:00".to_owned(),
@@ -335,7 +335,12 @@ pub(crate) fn commit_of_one(rule: &Plan, revision: Digest, offset: i64) -> Commi
         since_ms: None,
         dead_letters: vec![],
     };
-    Commit { revision, rules: BTreeMap::from([(rule.uid, body.state())]), survey: None, entries: vec![entry] }
+    Commit {
+        revision,
+        rules: BTreeMap::from([(rule.uid, body.counting_hash())]),
+        survey: None,
+        entries: vec![entry],
+    }
 }
 
 // ---- logs ----

@@ -41,7 +41,7 @@ impl Render for Plain {
     fn alert(&self, alert: &AlertData<'_>, _: std::time::Instant) -> Rendered {
         let title = format!("{} {} {}", alert.rule, alert.word(), alert.count);
         Rendered {
-            title: if alert.plan.summary == TITLED { alert.titled(title) } else { title },
+            title: if alert.plan.summary == TITLED { alert.with_status_prefix(title) } else { title },
             summary: saw(alert.value, alert.previous, alert.values, alert.top),
         }
     }

@@ -36,7 +36,7 @@ async fn all_dead_deliveries_are_sent_again_in_batches_and_the_answer_says_how_m
     let bed = dead(MANY).await;
     let request = ChannelRequest { channel: HOOK, request: "all@1".into(), action: ChannelAction::Resend };
     let status = bed.ledger.handle_request(request.clone(), at(2)).await.unwrap();
-    assert_eq!((status.count, status.result.as_str()), (MANY, "1000 dead letters are sent again"));
+    assert_eq!((status.count, status.result.as_str()), (MANY, "1000 dead deliveries are sent again"));
     let first = count(&bed, PENDING).await;
     assert!((1..MANY / 2).contains(&first), "{first}");
     // Deliveries that become dead meanwhile are not included.

@@ -54,7 +54,7 @@ async fn dead_deliveries_are_sent_again_once_per_value_at_the_end_of_their_lanes
     dead(&bed, 2).await;
     bed.records(2, 3, 3).await;
     let status = bed.ledger.handle_request(ask(ChannelAction::Resend, "all@1"), at(10)).await.unwrap();
-    assert_eq!((status.count, status.result.as_str()), (2, "2 dead letters are sent again"));
+    assert_eq!((status.count, status.result.as_str()), (2, "2 dead deliveries are sent again"));
     let again = bed.ledger.handle_request(ask(ChannelAction::Resend, "all@1"), at(99)).await.unwrap();
     assert_eq!(again, status);
     let mut order = Vec::new();
@@ -97,8 +97,8 @@ async fn a_resend_that_is_not_understood_says_what_is_allowed() {
     for (value, expected) in [
         ("everything", "all@<anything>"),
         ("nonsense@1", "<delivery id>@<anything>"),
-        ("all@1", "there is no dead letter"),
-        ("00000000-0000-0000-0000-000000000009@1", "not a dead letter of this channel"),
+        ("all@1", "there is no dead delivery"),
+        ("00000000-0000-0000-0000-000000000009@1", "not a dead delivery of this channel"),
     ] {
         let status = bed.ledger.handle_request(ask(ChannelAction::Resend, value), at(1)).await.unwrap();
         assert_eq!(status.count, 0);

@@ -1,8 +1,8 @@
 //! Clauses of docs/semantics.md: P1, P3, P4, D12, S1, S3.
 
 use domain::{
-    About, CatchUp, CatchUpPolicy, DeliveryState, Millis, PlanBody, RecurrenceSpec, ReminderPlan,
-    ReminderTime, SchedulePlan, Severity,
+    CatchUp, CatchUpPolicy, DeliveryState, Millis, PlanBody, RecurrenceSpec, ReminderPlan, ReminderTime,
+    ScheduleDetails, SchedulePlan, Severity,
 };
 use ledger::{Error, Signal};
 use protocol::messages::{ChannelAction, ChannelRequest, ClockCounts, Pool, ReminderDue, Reminders};
@@ -21,7 +21,10 @@ fn schedule() -> domain::Plan {
     };
     let body = SchedulePlan {
         title: "standup".into(),
-        about: About { url: Some("https://meet.example.com/x".into()), ..About::default() },
+        about: ScheduleDetails {
+            url: Some("https://meet.example.com/x".into()),
+            ..ScheduleDetails::default()
+        },
         summary: None,
         recurrence,
         reminders: vec![ReminderPlan {

@@ -152,8 +152,8 @@ async fn a_hub_that_stands_still_in_a_transaction_loses_it_and_the_others_go_on(
     one.put(vec![hook()]).await;
     // What a stopped process leaves: a transaction that holds the lock.
     let mut stopped = connect(&one).await;
-    let begin = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '5s'";
-    sqlx::raw_sql(begin).execute(&mut stopped).await.unwrap();
+    let opening = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '5s'";
+    sqlx::raw_sql(opening).execute(&mut stopped).await.unwrap();
     sqlx::query("SELECT 1 FROM writer FOR UPDATE").execute(&mut stopped).await.unwrap();
     let begun = Instant::now();
     other.ledger.put_plans(vec![any()], at(1)).await.unwrap();

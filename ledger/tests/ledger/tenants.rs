@@ -394,7 +394,7 @@ async fn a_new_channel_has_no_dead_deliveries_of_a_deleted_one() {
     for channel in uids {
         let request = ChannelRequest { channel, request: "all@1".into(), action: ChannelAction::Resend };
         let status = bed.ledger.handle_request(request, at(300)).await.unwrap();
-        assert_eq!((status.count, status.result.as_str()), (0, "there is no dead letter"));
+        assert_eq!((status.count, status.result.as_str()), (0, "there is no dead delivery"));
     }
 }
 

@@ -29,7 +29,7 @@ pub struct SourceRule {
     pub name: String,
     /// Revision of its plan.
     pub revision: Digest,
-    /// [`RulePlan::state`], which counts must carry.
+    /// [`RulePlan::counting_hash`], which counts must carry.
     pub state: Digest,
     /// The plan.
     pub plan: RulePlan,

@@ -101,7 +101,7 @@ fn horizon(plan: &RulePlan) -> i64 {
     match RuleParams::from_plan(plan) {
         None => 0,
         // The absence of records is an alert too, at any time.
-        Some(_) if plan.condition.speaks_of_silence() => i64::MAX,
+        Some(_) if plan.condition.can_hold_without_records() => i64::MAX,
         Some(params) => params.settles_after() + SLACK,
     }
 }

@@ -78,7 +78,7 @@ impl Bench {
                 let rule = SourceRule {
                     name: uid.to_string(),
                     revision: Digest::of(&plan),
-                    state: plan.state(),
+                    state: plan.counting_hash(),
                     plan,
                 };
                 (*uid, rule)

@@ -5,7 +5,7 @@
 //! contents of files, never a path that a tenant named.
 
 use delivery::{FileProblem, Files, Mask, Secret, Trust};
-use domain::{Digest, FileRef, Guard, KafkaSecurity, Outcome, Password, Sasl, Username};
+use domain::{Digest, FileRef, Guard, KafkaSecurity, Outcome, PasswordLogin, Sasl, Username};
 use rdkafka::ClientConfig;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::error::{KafkaError, KafkaResult};
@@ -86,7 +86,7 @@ impl ClusterAccess {
             }
         }
         match &security.sasl {
-            Some(Sasl::Password(Password { mechanism, username, password })) => {
+            Some(Sasl::Password(PasswordLogin { mechanism, username, password })) => {
                 set("sasl.mechanism", fixed(mechanism.name()));
                 let username = match username {
                     Username::Text(text) => fixed(text),
@@ -198,7 +198,7 @@ mod tests {
     use std::sync::Arc;
 
     use delivery::Http;
-    use domain::{ClientCertificate, FileKind, Guard, KafkaTls, Mechanism};
+    use domain::{ClientCertificate, FileKind, Guard, KafkaTls, PasswordMechanism};
 
     use super::*;
 
@@ -212,8 +212,8 @@ mod tests {
                 ca_bundle: Some(file("ca.crt")),
                 certificate: Some(ClientCertificate { certificate: file("user.crt"), key: file("user.key") }),
             }),
-            sasl: Some(Sasl::Password(Password {
-                mechanism: Mechanism::ScramSha512,
+            sasl: Some(Sasl::Password(PasswordLogin {
+                mechanism: PasswordMechanism::ScramSha512,
                 username: Username::Text("alerts".to_owned()),
                 password: file("password"),
             })),

@@ -15,7 +15,7 @@ fn plan(start: &str, rrule: &str, policy: Policy) -> Plan {
         suspended: false,
         body: PlanBody::Schedule(SchedulePlan {
             title: "Payments stand-up".to_owned(),
-            about: domain::About::default(),
+            about: domain::ScheduleDetails::default(),
             summary: None,
             recurrence: RecurrenceSpec {
                 start: start.to_owned(),
@@ -227,7 +227,7 @@ async fn a_permanent_refusal_fails_at_once() {
 fn said(change: impl FnOnce(&mut SchedulePlan)) -> String {
     let mut plan = plan("2026-11-23T10:00:00", "FREQ=DAILY", Policy::All);
     let PlanBody::Schedule(schedule) = &mut plan.body else { panic!("a schedule") };
-    schedule.about = domain::About {
+    schedule.about = domain::ScheduleDetails {
         description: Some(" Blockers first.\nThen the rest. ".to_owned()),
         location: Some("3rd floor".to_owned()),
         url: Some("https://meet.example.com/x".to_owned()),

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use calendar::Occurrence;
-use domain::{About, Plan, SchedulePlan};
+use domain::{Plan, ScheduleDetails, SchedulePlan};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
@@ -77,7 +77,7 @@ impl<'a> ReminderTexts<'a> {
     }
 
     fn data(&self, occurrence: &Occurrence, due: Timestamp, (when, text): (&str, &str)) -> serde_json::Value {
-        let About { description, location, url, resources } = &self.schedule.about;
+        let ScheduleDetails { description, location, url, resources } = &self.schedule.about;
         let name = &self.schedule.recurrence.time_zone;
         serde_json::json!({
             "text": text,
@@ -100,7 +100,7 @@ impl<'a> ReminderTexts<'a> {
 }
 
 /// The lines after the first: where it is, the link, and the description.
-fn about(about: &About) -> String {
+fn about(about: &ScheduleDetails) -> String {
     let mut text = String::new();
     let place = about.location.as_deref().map(str::trim).filter(|place| !place.is_empty());
     // A calendar may name a room both as the location and as a resource: it is told once.

@@ -5,7 +5,7 @@ mod kafka;
 mod slack;
 mod webhook;
 
-use crds::channel::{self as wire, Member, NotificationChannel};
+use crds::channel::{self as wire, NotificationChannel, ReceiverSpec};
 use crds::common::SecretKeyRef;
 use domain::{
     ChannelPlan, DeliveryPolicy, FileRef, Millis, OnUnknown, PayloadText, Plan, PlanBody, RateLimit,
@@ -37,12 +37,12 @@ trait Receiver {
     }
 }
 
-fn receiver<'a>(member: &Member<'a>) -> &'a dyn Receiver {
+fn receiver<'a>(member: &ReceiverSpec<'a>) -> &'a dyn Receiver {
     match *member {
-        Member::Slack(slack) => slack,
-        Member::Email(email) => email,
-        Member::Webhook(webhook) => webhook,
-        Member::Kafka(kafka) => kafka,
+        ReceiverSpec::Slack(slack) => slack,
+        ReceiverSpec::Email(email) => email,
+        ReceiverSpec::Webhook(webhook) => webhook,
+        ReceiverSpec::Kafka(kafka) => kafka,
     }
 }
 
@@ -105,7 +105,7 @@ fn wrong_members(spec: &wire::NotificationChannelSpec) -> Invalid {
     let (type_, own) = (spec.type_, name(spec.type_));
     let members = spec.members();
     let is_missing = members.iter().all(|member| member.type_() != type_);
-    let others = members.iter().map(Member::type_).filter(|it| *it != type_).map(name);
+    let others = members.iter().map(ReceiverSpec::type_).filter(|it| *it != type_).map(name);
     let others = others.collect::<Vec<_>>().join(" and ");
     Invalid::spec(match (is_missing, others.is_empty()) {
         (true, true) => format!("{own} is missing: type {type_:?} needs it"),

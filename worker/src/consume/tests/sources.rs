@@ -1,6 +1,6 @@
 //! Tests kinds of sources: codecs, removed records, missing credentials.
 
-use domain::{FileKind, FileRef, KafkaSecurity, Mechanism, Password, Sasl, Username};
+use domain::{FileKind, FileRef, KafkaSecurity, PasswordLogin, PasswordMechanism, Sasl, Username};
 
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
@@ -77,7 +77,8 @@ async fn a_missing_password_is_named_and_reading_starts_when_it_is_there() {
         let password =
             FileRef { kind: FileKind::Secret, name: "user".to_owned(), key: "password".to_owned() };
         let username = Username::Text("alerts".to_owned());
-        let sasl = Sasl::Password(Password { mechanism: Mechanism::ScramSha256, username, password });
+        let sasl =
+            Sasl::Password(PasswordLogin { mechanism: PasswordMechanism::ScramSha256, username, password });
         *source.security = KafkaSecurity { tls: None, sasl: Some(sasl) };
         source.bootstrap_servers = vec!["127.0.0.1:1".to_owned()];
     });

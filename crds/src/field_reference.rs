@@ -1,6 +1,4 @@
-//! The fields of each kind as one page: made from the definitions, so that it can't say anything else.
-//!
-//! Never here: a text about a field; that is its doc comment's.
+//! Makes docs/fields.md, a page of all fields, from the definitions. The texts are the doc comments of the fields.
 
 use std::fmt::Write as _;
 
@@ -10,18 +8,18 @@ use crate::definitions;
 
 const HEAD: &str = "# All fields
 
-Each field of `spec` of each kind, as the cluster's own definitions have it; `kubectl explain alr.spec.condition` says the same.
-What a field means is told at more length on its kind's page: [NotificationChannel](notificationchannel.md),
+Each field of `spec` of each kind, as the cluster's definitions describe it; `kubectl explain alr.spec.condition` says the same.
+The page of each kind says more about the meanings: [NotificationChannel](notificationchannel.md),
 [AlertRule](alertrule.md), [Schedule](schedule.md), [BookableResource](conflicts.md#rooms-with-a-capacity-and-rooms-of-other-namespaces).
 
-`[]` is each item of a list. A field without a default may be left out, but for those that say *required*. `{name, key}`
-names a key of a Secret or ConfigMap of the same namespace. This page is generated:
+`[]` is each item of a list. A field may be left out unless it says *required*. `{name, key}`
+is a key of a Secret or ConfigMap of the same namespace. This page is generated:
 `cargo run -p belfry-crds --example generate`.
 ";
 
 /// The page `docs/fields.md`.
 #[must_use]
-pub fn reference() -> String {
+pub fn field_reference() -> String {
     let mut page = HEAD.to_owned();
     for definition in definitions() {
         let names = &definition.json["spec"]["names"];
@@ -32,13 +30,13 @@ pub fn reference() -> String {
             "\n## {kind} (`{short}`)\n\n| field | what it may be | default | meaning |\n| --- | --- | --- | --- |\n"
         );
         let schema = &definition.json["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
-        rows(&mut page, "", &schema["properties"]["spec"]);
+        add_rows(&mut page, "", &schema["properties"]["spec"]);
     }
     page
 }
 
-/// The rows of what is below a schema.
-fn rows(page: &mut String, path: &str, schema: &Value) {
+/// Adds the rows of all fields below a schema.
+fn add_rows(page: &mut String, path: &str, schema: &Value) {
     let required = schema["required"].as_array();
     for (name, field) in schema["properties"].as_object().into_iter().flatten() {
         let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
@@ -53,13 +51,13 @@ fn rows(page: &mut String, path: &str, schema: &Value) {
         if is_reference(field) {
             continue;
         }
-        rows(page, &path, field);
-        rows(page, &format!("{path}[]"), &field["items"]);
-        rows(page, &format!("{path}.*"), &field["additionalProperties"]);
+        add_rows(page, &path, field);
+        add_rows(page, &format!("{path}[]"), &field["items"]);
+        add_rows(page, &format!("{path}.*"), &field["additionalProperties"]);
     }
 }
 
-/// What a value may be, in a few words.
+/// Describes the allowed values in a few words.
 fn shape(field: &Value) -> String {
     if let Some(values) = field["enum"].as_array() {
         return values.iter().map(|value| format!("`{}`", plain(value))).collect::<Vec<_>>().join(", ");
@@ -95,7 +93,7 @@ fn shape(field: &Value) -> String {
     }
 }
 
-/// Whether it only names a key of another object.
+/// Whether the field is a reference to a key of another object.
 fn is_reference(field: &Value) -> bool {
     let names = field["properties"].as_object();
     names.is_some_and(|names| names.len() == 2 && names.contains_key("name") && names.contains_key("key"))
@@ -105,7 +103,7 @@ fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// A text that ends no cell of a table.
+/// Escapes a text for a cell of a Markdown table.
 fn cell(text: &str) -> String {
     text.replace('|', "\\|").replace('<', "&lt;")
 }

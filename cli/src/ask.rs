@@ -1,4 +1,4 @@
-//! `belfry ask`, `list` and `dead-letters`: what the hub knows.
+//! `belfry ask`, `list` and `dead-letters`: questions to the hub about notifications and dead letters.
 
 use anyhow::bail;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -8,21 +8,21 @@ use protocol::Error;
 use protocol::messages::{DeadLetterQuery, NotificationQuery, NotificationStory};
 use uuid::Uuid;
 
-use crate::hub::{self, Hub, patiently};
+use crate::hub::{self, Hub, retry_while_busy};
 use crate::terminal::{self, Page, Painted};
-use crate::{Output, story};
+use crate::{Output, notification_text};
 
-/// Most lines of a list.
-const MOST: i64 = 5_000;
-/// Most notifications of one answer.
-const PAGE: i64 = 500;
+/// The most lines of a list.
+const MAX_LINES: i64 = 5_000;
+/// The most notifications of one answer of the hub.
+const PAGE_SIZE: i64 = 500;
 
 #[derive(clap::Args)]
 pub(crate) struct Ask {
     /// The id of a notification or of a delivery (the `webhook-id` that a receiver saw); or KIND/NAME, such as
     /// rule/payment-errors, for the newest notification of that object.
-    #[arg(value_name = "ID|KIND/NAME", value_parser = Which::parse)]
-    id: Which,
+    #[arg(value_name = "ID|KIND/NAME", value_parser = NotificationRef::parse)]
+    id: NotificationRef,
     /// In words, or the JSON object of the hub.
     #[arg(short, long, value_enum, default_value = "text")]
     output: Output,
@@ -42,20 +42,20 @@ pub(crate) struct List {
     #[arg(long, value_name = "NAME")]
     channel: Option<String>,
     /// The same as KIND/NAME, such as rule/payment-errors; or by uid, which finds those of a removed object too.
-    #[arg(long, value_name = "KIND/NAME|UID", value_parser = Object::parse, conflicts_with_all = ["rule", "schedule", "channel"])]
-    object: Option<Object>,
+    #[arg(long, value_name = "KIND/NAME|UID", value_parser = ObjectRef::parse, conflicts_with_all = ["rule", "schedule", "channel"])]
+    object: Option<ObjectRef>,
     /// Only deliveries in this state.
-    #[arg(long, ignore_case = true, value_parser = states())]
+    #[arg(long, ignore_case = true, value_parser = state_parser())]
     state: Option<DeliveryState>,
     /// Only those decided since then: a duration up to now, such as 2h or 7d, or a time (RFC 3339).
     #[arg(long, value_name = "DURATION|TIME", value_parser = Since::parse)]
     since: Option<Since>,
     /// At most this many lines, 1 to 5000: a line is a delivery, with json a notification.
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(i64).range(1..=MOST))]
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(i64).range(1..=MAX_LINES))]
     limit: i64,
     /// A table; wide, with all there is to say; or json, an object a line.
     #[arg(short, long, value_enum, default_value = "table")]
-    output: Shape,
+    output: ListFormat,
     #[command(flatten)]
     hub: hub::Flags,
 }
@@ -72,25 +72,25 @@ pub(crate) struct DeadLetters {
     hub: hub::Flags,
 }
 
-/// How a list is written.
+/// The format of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Shape {
+enum ListFormat {
     #[value(alias = "text")]
     Table,
     Wide,
     Json,
 }
 
-/// An object, as people name it.
+/// How a user names an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Object {
+enum ObjectRef {
     Rule(String),
     Schedule(String),
     Channel(String),
     Uid(Uuid),
 }
 
-impl Object {
+impl ObjectRef {
     fn parse(text: &str) -> Result<Self, String> {
         if let Ok(uid) = text.parse() {
             return Ok(Self::Uid(uid));
@@ -123,19 +123,19 @@ impl Object {
     }
 }
 
-/// One notification.
+/// How a user names one notification.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Which {
+enum NotificationRef {
     Id(Uuid),
-    NewestOf(Object),
+    NewestOf(ObjectRef),
 }
 
-impl Which {
+impl NotificationRef {
     fn parse(text: &str) -> Result<Self, String> {
         if let Ok(id) = text.parse() {
             return Ok(Self::Id(id));
         }
-        Object::parse(text).map(Self::NewestOf).map_err(|_| {
+        ObjectRef::parse(text).map(Self::NewestOf).map_err(|_| {
             "write an id of 36 characters, as `belfry list` and messages show them; or KIND/NAME, such as \
              rule/payment-errors, for the newest of an object"
                 .to_owned()
@@ -143,7 +143,7 @@ impl Which {
     }
 }
 
-/// A time, or how long ago.
+/// A time, or a duration before now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Since {
     Ago(Millis),
@@ -170,8 +170,8 @@ impl Since {
     }
 }
 
-/// The states by their names, which completions offer.
-fn states() -> impl TypedValueParser<Value = DeliveryState> {
+/// Parses a state by its name. Completions offer the names.
+fn state_parser() -> impl TypedValueParser<Value = DeliveryState> {
     use DeliveryState::{Dead, Delivered, Expired, Pending, Suppressed};
     let all = [Pending, Delivered, Dead, Expired, Suppressed];
     let names = ["pending", "delivered", "dead", "expired", "suppressed"];
@@ -181,12 +181,12 @@ fn states() -> impl TypedValueParser<Value = DeliveryState> {
     })
 }
 
-/// The story of one notification; whether all of its deliveries arrived.
+/// Prints one notification with its deliveries and attempts; returns whether all deliveries arrived.
 pub(crate) async fn ask(flags: &Ask) -> anyhow::Result<bool> {
     let Hub { client, namespace } = flags.hub.connect().await?;
     let found = match &flags.id {
-        Which::Id(id) => {
-            let asked = patiently(async || match client.notification(&namespace, *id).await {
+        NotificationRef::Id(id) => {
+            let asked = retry_while_busy(async || match client.notification(&namespace, *id).await {
                 Err(Error::Refused { status, problem, .. }) if status.as_u16() == 404 => {
                     Ok(Err(problem.message))
                 }
@@ -194,10 +194,10 @@ pub(crate) async fn ask(flags: &Ask) -> anyhow::Result<bool> {
             });
             asked.await?
         }
-        Which::NewestOf(object) => {
+        NotificationRef::NewestOf(object) => {
             let query = object.clone().query();
             let mut newest = None;
-            each(&client, &namespace, query, 1, |story| {
+            each_notification(&client, &namespace, query, 1, |story| {
                 newest = Some(story);
                 1
             })
@@ -213,16 +213,16 @@ pub(crate) async fn ask(flags: &Ask) -> anyhow::Result<bool> {
         }
     };
     match flags.output {
-        Output::Text => terminal::page(&story::whole(&story, Page::coloured())),
-        Output::Json => terminal::json(&story::json(&story)),
+        Output::Text => terminal::page(&notification_text::full_text(&story, Page::coloured())),
+        Output::Json => terminal::json(&notification_text::json(&story)),
     }
-    Ok(story::all_delivered(&story))
+    Ok(notification_text::all_delivered(&story))
 }
 
-/// The newest notifications; the answer is always yes.
+/// Prints the newest notifications; always returns true.
 pub(crate) async fn list(flags: List, now: Timestamp) -> anyhow::Result<bool> {
     let Hub { client, namespace } = flags.hub.connect().await?;
-    let mut query = flags.object.map(Object::query).unwrap_or_default();
+    let mut query = flags.object.map(ObjectRef::query).unwrap_or_default();
     query.rule = query.rule.or(flags.rule);
     query.schedule = query.schedule.or(flags.schedule);
     query.channel = query.channel.or(flags.channel);
@@ -233,16 +233,16 @@ pub(crate) async fn list(flags: List, now: Timestamp) -> anyhow::Result<bool> {
         flags.state.is_none_or(|state| state == delivery.state)
             && channel.as_ref().is_none_or(|channel| *channel == delivery.channel)
     };
-    let wide = flags.output == Shape::Wide;
+    let wide = flags.output == ListFormat::Wide;
     let mut rows: Vec<Vec<Painted>> = Vec::new();
     let mut printed = 0;
-    each(&client, &namespace, query, flags.limit, |story| {
-        if flags.output == Shape::Json {
-            terminal::json(&story::json(&story));
+    each_notification(&client, &namespace, query, flags.limit, |story| {
+        if flags.output == ListFormat::Json {
+            terminal::json(&notification_text::json(&story));
             printed += 1;
             return 1;
         }
-        let of_story = story::rows(&story, wide, asked);
+        let of_story = notification_text::rows(&story, wide, asked);
         let count = of_story.len();
         rows.extend(of_story);
         count as i64
@@ -251,16 +251,17 @@ pub(crate) async fn list(flags: List, now: Timestamp) -> anyhow::Result<bool> {
     rows.truncate(usize::try_from(flags.limit)?);
     if rows.is_empty() && printed == 0 {
         terminal::note(format_args!("no such notification in namespace {namespace}"));
-    } else if flags.output != Shape::Json {
+    } else if flags.output != ListFormat::Json {
         let mut page = Page::coloured();
-        page.table(if wide { &story::WIDE } else { &story::COLUMNS }, &rows);
+        page.table(if wide { &notification_text::WIDE } else { &notification_text::COLUMNS }, &rows);
         terminal::page(&page);
     }
     Ok(true)
 }
 
-/// Calls `take` with each that is asked for, newest first, until it has taken so many.
-async fn each(
+/// Calls `take` with each notification that `query` selects, newest first. `take` returns how many lines it used; stops after
+/// `limit` lines.
+async fn each_notification(
     client: &protocol::Client,
     namespace: &str,
     mut query: NotificationQuery,
@@ -269,8 +270,8 @@ async fn each(
 ) -> anyhow::Result<()> {
     let mut left = limit;
     while left > 0 {
-        query.limit = Some(left.min(PAGE));
-        let asked = patiently(async || match client.notifications(namespace, &query).await {
+        query.limit = Some(left.min(PAGE_SIZE));
+        let asked = retry_while_busy(async || match client.notifications(namespace, &query).await {
             Err(Error::Refused { status, problem, .. }) if status.as_u16() == 404 => Ok(Err(problem.message)),
             answer => answer.map(Ok),
         });
@@ -293,19 +294,19 @@ async fn each(
     Ok(())
 }
 
-/// Records that could not be decoded; the answer is always yes.
+/// Prints dead letters that the hub keeps; always returns true.
 pub(crate) async fn dead_letters(flags: &DeadLetters) -> anyhow::Result<bool> {
     let Hub { client, namespace } = flags.hub.connect().await?;
     let (mut left, mut query) = (flags.limit, DeadLetterQuery::default());
     let mut topics = Vec::new();
     while left > 0 {
         query.limit = Some(left);
-        let list = patiently(async || client.dead_letters(&namespace, &query).await).await?;
+        let list = retry_while_busy(async || client.dead_letters(&namespace, &query).await).await?;
         left -= i64::try_from(list.items.len())?;
         topics = list.topics;
         for item in list.items {
             match flags.output {
-                Output::Text => terminal::line(story::letter(&item)),
+                Output::Text => terminal::line(notification_text::dead_letter(&item)),
                 Output::Json => terminal::json(&item),
             }
         }
@@ -335,22 +336,22 @@ mod tests {
     #[test]
     fn an_object_is_named_by_its_kind_in_any_of_its_names_or_by_its_uid() {
         for (text, object) in [
-            ("rule/a", Object::Rule("a".to_owned())),
-            ("alertrules.belfry.dev/a", Object::Rule("a".to_owned())),
-            ("alr/a", Object::Rule("a".to_owned())),
-            ("Schedule/a", Object::Schedule("a".to_owned())),
-            ("nch/a", Object::Channel("a".to_owned())),
+            ("rule/a", ObjectRef::Rule("a".to_owned())),
+            ("alertrules.belfry.dev/a", ObjectRef::Rule("a".to_owned())),
+            ("alr/a", ObjectRef::Rule("a".to_owned())),
+            ("Schedule/a", ObjectRef::Schedule("a".to_owned())),
+            ("nch/a", ObjectRef::Channel("a".to_owned())),
             (
                 "a17dbef1-601d-5bcc-806b-b0e6bf808605",
-                Object::Uid(Uuid::from_u128(0xa17d_bef1_601d_5bcc_806b_b0e6_bf80_8605)),
+                ObjectRef::Uid(Uuid::from_u128(0xa17d_bef1_601d_5bcc_806b_b0e6_bf80_8605)),
             ),
         ] {
-            assert_eq!(Object::parse(text), Ok(object), "{text}");
+            assert_eq!(ObjectRef::parse(text), Ok(object), "{text}");
         }
         for bad in ["hook", "room/a", "rule/", "", "/a"] {
-            assert!(Object::parse(bad).is_err_and(|why| why.contains("KIND/NAME")), "{bad}");
+            assert!(ObjectRef::parse(bad).is_err_and(|why| why.contains("KIND/NAME")), "{bad}");
         }
-        assert!(Which::parse("nonsense").is_err_and(|why| why.contains("36 characters")));
+        assert!(NotificationRef::parse("nonsense").is_err_and(|why| why.contains("36 characters")));
     }
 
     #[test]

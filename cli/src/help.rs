@@ -1,4 +1,4 @@
-//! `belfry completions` and `belfry man`: the command line about itself.
+//! `belfry completions` and `belfry man`: completions and manual pages, made from the definition of the command line.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use clap_mangen::Man;
 
 use crate::terminal;
 
-/// A shell's completions; the answer is always yes.
+/// Prints a shell's completions; always returns true.
 pub(crate) fn completions(command: Command, shell: Shell) -> anyhow::Result<bool> {
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut no_files(command), "belfry", &mut text);
@@ -17,12 +17,12 @@ pub(crate) fn completions(command: Command, shell: Shell) -> anyhow::Result<bool
     Ok(true)
 }
 
-/// What kubectl calls to complete the words after `kubectl belfry`.
+/// The name under which kubectl calls this program to complete the words after `kubectl belfry`.
 pub(crate) const COMPLETER: &str = "kubectl_complete-belfry";
 
-/// What may stand in place of the last word, a line each, and what the shell is to do (kubectl's and cobra's protocol: 4 is
-/// to offer no files, 0 to offer them).
-pub(crate) fn completed(command: Command, words: &[String]) -> Vec<String> {
+/// The candidates for the last word, one per line, and then a directive for the shell (the protocol of kubectl and cobra: `:4`
+/// offers no files, `:0` offers them).
+pub(crate) fn complete_words(command: Command, words: &[String]) -> Vec<String> {
     let mut command = no_files(command);
     command.build();
     let (last, before) = words.split_last().map_or(("", &[][..]), |(last, before)| (last.as_str(), before));
@@ -57,14 +57,14 @@ pub(crate) fn completed(command: Command, words: &[String]) -> Vec<String> {
     offered
 }
 
-/// Whether a word is the option, alone.
+/// Whether `word` is the name of this option, without a value.
 fn is_named(argument: &Arg, word: &str) -> bool {
     let long = argument.get_long().is_some_and(|long| word.strip_prefix("--") == Some(long));
     let mut chars = word.chars().skip(1);
     long || argument.get_short().is_some() && chars.next() == argument.get_short() && chars.next().is_none()
 }
 
-/// Where no file is asked for, none is offered.
+/// Stops shells from offering files for arguments that are not files.
 fn no_files(command: Command) -> Command {
     let command = command.mut_args(|argument| {
         let is_free = argument.get_action().takes_values()
@@ -75,7 +75,7 @@ fn no_files(command: Command) -> Command {
     command.mut_subcommands(no_files)
 }
 
-/// What a command's exit code says, as roff.
+/// The section on exit codes, in roff.
 const EXIT_STATUS: &str = ".SH \"EXIT STATUS\"
 .TP
 0
@@ -88,7 +88,7 @@ The answer is no: an error that `lint` found, a test that failed, a message that
 It could not be asked or done; standard error says why.
 ";
 
-/// The manual, or a page for each command in a folder; the answer is always yes.
+/// Prints the manual page, or writes a page for each command into a folder; always returns true.
 pub(crate) fn manual(command: Command, folder: Option<&Path>) -> anyhow::Result<bool> {
     let mut command = command.disable_help_subcommand(true);
     command.build();
@@ -103,7 +103,7 @@ pub(crate) fn manual(command: Command, folder: Option<&Path>) -> anyhow::Result<
     Ok(true)
 }
 
-/// The usage with the names of what it takes, which the pages would leave out.
+/// Sets the usage text with the names of arguments, which the manual pages would leave out.
 fn with_usage(mut command: Command) -> Command {
     let usage = command.render_usage().to_string();
     let usage = usage.strip_prefix("Usage: ").unwrap_or(&usage).to_owned();
@@ -118,7 +118,7 @@ fn pages(command: &Command, folder: &Path) -> std::io::Result<()> {
     std::fs::write(folder.join(name), text)
 }
 
-/// A page and the name of its file.
+/// The name of a page's file, and its text.
 fn page(command: &Command) -> std::io::Result<(String, Vec<u8>)> {
     let man = Man::new(command.clone());
     let mut text = Vec::new();
@@ -135,7 +135,7 @@ mod tests {
     fn kubectl_is_offered_commands_options_and_values() {
         let offered = |words: &[&str]| {
             let words: Vec<String> = words.iter().map(|it| (*it).to_owned()).collect();
-            completed(crate::Flags::built(), &words)
+            complete_words(crate::Flags::command_line(), &words)
         };
         assert!(offered(&[""]).contains(&"dead-letters".to_owned()));
         assert_eq!(offered(&["li"]), ["lint", "list", ":4"].map(str::to_owned));

@@ -1,6 +1,4 @@
-//! The Schedules of manifests, each checked as the operator checks it.
-//!
-//! Never: one that is not valid handed on.
+//! Reads the Schedules of manifests and validates each as the operator does. Only valid ones are returned.
 
 use std::path::PathBuf;
 
@@ -11,25 +9,25 @@ use serde_json::Value;
 
 use crate::{manifests, terminal};
 
-/// One Schedule.
-pub(crate) struct Read {
+/// A valid Schedule and its manifest.
+pub(crate) struct CheckedSchedule {
     pub(crate) value: Value,
     pub(crate) valid: ValidSchedule,
 }
 
-/// All Schedules.
+/// The Schedules of some manifests.
 pub(crate) struct Schedules {
-    pub(crate) valid: Vec<Read>,
-    /// What they may book, as far as it is among the manifests.
+    pub(crate) valid: Vec<CheckedSchedule>,
+    /// The BookableResources among the manifests.
     pub(crate) resources: Vec<ValidResource>,
-    /// How many are not valid; why has been told.
+    /// How many objects are not valid. The reasons have been printed.
     pub(crate) refused: usize,
 }
 
-/// Those of files and folders. Other kinds are passed over; without any Schedule it is an error.
-pub(crate) fn schedules(paths: &[PathBuf]) -> anyhow::Result<Schedules> {
+/// Reads the Schedules of files and folders. Other kinds are skipped; if there is no Schedule, that is an error.
+pub(crate) fn read_schedules(paths: &[PathBuf]) -> anyhow::Result<Schedules> {
     let mut schedules = Schedules { valid: Vec::new(), resources: Vec::new(), refused: 0 };
-    let manifests = manifests::all(paths)?;
+    let manifests = manifests::read_all(paths)?;
     let count = manifests.len();
     for (at, it) in manifests.into_iter().enumerate().filter(|(_, it)| lint::is_ours(&it.value)) {
         let (file, document) = (it.file, it.document);
@@ -37,7 +35,7 @@ pub(crate) fn schedules(paths: &[PathBuf]) -> anyhow::Result<Schedules> {
         let name = it.value["metadata"]["name"].as_str().unwrap_or("without a name").to_owned();
         let read = match kind.as_str() {
             "Schedule" => lint::schedule(at, &it.value)
-                .map(|valid| schedules.valid.push(Read { value: it.value, valid })),
+                .map(|valid| schedules.valid.push(CheckedSchedule { value: it.value, valid })),
             "BookableResource" => lint::resource(at, &it.value).map(|valid| schedules.resources.push(valid)),
             _ => Ok(()),
         };

@@ -1,7 +1,5 @@
-//! What clock changes do to a Schedule: occurrences that are shifted, skipped or doubled, as the operator counts them, and the
-//! change of its time in UTC.
-//!
-//! Never: a change that has nothing to do with an occurrence.
+//! Finds what clock changes do to a Schedule: occurrences that are shifted, skipped or doubled, as the operator counts them, and
+//! changes of its time in UTC. Clock changes that affect no occurrence are left out.
 
 use calendar::{
     ClockChange, ClockEffect, Occurrence, Recurrence, RecurrenceError, RecurrenceSpec, clock_changes,
@@ -10,12 +8,12 @@ use jiff::civil::{DateTime, Time};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan};
 
-/// Changes of the clocks that are looked at.
+/// How many clock changes are examined.
 const MAX_CHANGES: usize = 400;
 
-/// What a change of the clocks does.
+/// The effect of one clock change.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Shift {
+pub(crate) struct ClockShift {
     /// When the clocks change.
     pub(crate) at: Timestamp,
     /// `shifted`, `skipped`, `doubled`, or `utc`.
@@ -26,24 +24,24 @@ pub(crate) struct Shift {
     pub(crate) text: String,
 }
 
-/// What happens between two instants, in order.
-pub(crate) fn shifts(
+/// The effects of the clock changes between two instants, in order.
+pub(crate) fn clock_shifts(
     spec: &RecurrenceSpec,
     recurrence: &Recurrence,
     from: Timestamp,
     to: Timestamp,
-) -> Result<Vec<Shift>, RecurrenceError> {
+) -> Result<Vec<ClockShift>, RecurrenceError> {
     let tz = recurrence.zone();
     let changes = tz.following(from).map(|it| it.timestamp()).take_while(|at| *at <= to).take(MAX_CHANGES);
-    let mut found: Vec<Shift> =
-        clock_changes(spec, from, to)?.into_iter().map(|it| touched(recurrence, it)).collect();
-    found.extend(changes.filter_map(|at| utc(recurrence, at)));
-    // What happens to one occurrence comes before what happens to all.
+    let mut found: Vec<ClockShift> =
+        clock_changes(spec, from, to)?.into_iter().map(|it| occurrence_shift(recurrence, it)).collect();
+    found.extend(changes.filter_map(|at| utc_shift(recurrence, at)));
+    // Effects on one occurrence come before the effect on all.
     found.sort_by_key(|it| (it.at, it.kind == "utc"));
     Ok(found)
 }
 
-fn touched(recurrence: &Recurrence, ClockChange { at, local, effect }: ClockChange) -> Shift {
+fn occurrence_shift(recurrence: &Recurrence, ClockChange { at, local, effect }: ClockChange) -> ClockShift {
     let tz = recurrence.zone();
     let (kind, text) = match effect {
         ClockEffect::Shifted => {
@@ -54,24 +52,25 @@ fn touched(recurrence: &Recurrence, ClockChange { at, local, effect }: ClockChan
         ClockEffect::Skipped => ("skipped", format!("{local} does not exist: it does not happen")),
         ClockEffect::Doubled => ("doubled", format!("{local} exists twice: it happens at both")),
     };
-    Shift { at, kind, local, text }
+    ClockShift { at, kind, local, text }
 }
 
-/// The last occurrence before a change and the first on another day behind it, if they are at one local time.
-fn utc(recurrence: &Recurrence, at: Timestamp) -> Option<Shift> {
+/// The change of the Schedule's time in UTC: compares the last occurrence before the clock change with the next unaffected one. `None`
+/// if their local times differ.
+fn utc_shift(recurrence: &Recurrence, at: Timestamp) -> Option<ClockShift> {
     let tz = recurrence.zone();
     let change = tz.to_datetime(at).date();
     let is_plain =
         |it: &Occurrence| !it.is_shifted(tz) && !it.repeated && tz.to_datetime(it.start) == it.local_start;
     let on_change = at.checked_sub(SignedDuration::from_secs(1)).ok()?;
-    // A few around the change are enough to step over those that it touched.
+    // A few occurrences are enough to skip those that the clock change affects.
     let next = recurrence.occurrences(on_change).take(50).find(is_plain)?;
     let last = recurrence.before(at)?;
     let is_near = last.local_start.date().checked_add(400.days()).ok()? > change;
     let clock = |it: &Occurrence| it.local_start.time();
     let utc = |it: &Occurrence| TimeZone::UTC.to_datetime(it.start).time();
     let says = is_near && clock(&last) == clock(&next) && utc(&last) != utc(&next);
-    says.then(|| Shift {
+    says.then(|| ClockShift {
         at,
         kind: "utc",
         local: next.local_start,
@@ -84,7 +83,7 @@ fn utc(recurrence: &Recurrence, at: Timestamp) -> Option<Shift> {
     })
 }
 
-/// Seconds only where there are any.
+/// Formats a time of day as `10:00`; with seconds unless they are 0.
 fn short(time: Time) -> String {
     time.strftime(if time.second() == 0 { "%H:%M" } else { "%H:%M:%S" }).to_string()
 }

@@ -1,4 +1,4 @@
-//! A notification's story in words.
+//! The texts of notifications with their deliveries and attempts, and of dead letters.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use crate::terminal::{Colour, Page, Painted};
 
 /// The names of the columns of [`rows`].
 pub(crate) const COLUMNS: [&str; 7] = ["DECIDED", "KIND", "OBJECT", "CHANNEL", "STATE", "ID", "TITLE"];
-/// The same, of all there is to say.
+/// The names of the columns of a wide table.
 pub(crate) const WIDE: [&str; 12] = [
     "DECIDED",
     "KIND",
@@ -24,11 +24,11 @@ pub(crate) const WIDE: [&str; 12] = [
     "TITLE",
     "WHY",
 ];
-/// Longest title in a table that is not wide, characters.
-const TITLE: usize = 60;
+/// The longest title in a table that is not wide, in characters.
+const MAX_TITLE: usize = 60;
 
-/// Everything, several lines.
-pub(crate) fn whole(story: &NotificationStory, mut page: Page) -> Page {
+/// Everything about a notification, in several lines.
+pub(crate) fn full_text(story: &NotificationStory, mut page: Page) -> Page {
     let one = &story.notification;
     page.line(&one.title);
     for line in one.summary.lines() {
@@ -51,17 +51,17 @@ pub(crate) fn whole(story: &NotificationStory, mut page: Page) -> Page {
     page
 }
 
-/// A story as programs are told it: the hub's, with the notification's `kind`.
+/// The JSON for programs: the hub's answer, with the notification's `kind` added.
 pub(crate) fn json(story: &NotificationStory) -> serde_json::Value {
     let mut told = serde_json::to_value(story).unwrap_or_default();
     if let Some(serde_json::Value::Object(one)) = told.get_mut("notification") {
         one.insert("kind".to_owned(), story.notification.cause.kind().into());
-        one.insert("cause".to_owned(), story.notification.cause.told());
+        one.insert("cause".to_owned(), story.notification.cause.public_json());
     }
     told
 }
 
-/// Whether everybody was told, as far as the story goes.
+/// Whether all deliveries in the answer have arrived. False if there is none.
 pub(crate) fn all_delivered(story: &NotificationStory) -> bool {
     let delivered = |delivery: &DeliveryRecord| delivery.state == DeliveryState::Delivered;
     !story.deliveries.is_empty() && story.deliveries.iter().all(delivered)
@@ -75,7 +75,7 @@ pub(crate) fn rows(
 ) -> Vec<Vec<Painted>> {
     let one = &story.notification;
     let row = |delivery: &DeliveryRecord| {
-        let mut row = head(story);
+        let mut row = first_columns(story);
         row.push(delivery.channel.clone().into());
         row.push(Painted(delivery.state.name().to_owned(), colour(delivery.state)));
         row.push(one.id.to_string().into());
@@ -86,7 +86,7 @@ pub(crate) fn rows(
                 [one.severity.name().to_owned(), delivery.recipient.clone(), attempts.to_string(), id]
                     .map(Into::into),
             );
-            row.extend([one.title.clone(), why(delivery)].map(Into::into));
+            row.extend([one.title.clone(), reason(delivery)].map(Into::into));
         } else {
             row.push(cut(&one.title).into());
         }
@@ -94,7 +94,7 @@ pub(crate) fn rows(
     };
     let mut rows: Vec<_> = story.deliveries.iter().filter(|delivery| asked(delivery)).map(row).collect();
     if story.deliveries_left_out > 0 {
-        let mut row = head(story);
+        let mut row = first_columns(story);
         row.push(String::new().into());
         row.push(Painted("...".to_owned(), Colour::Faint));
         row.push(one.id.to_string().into());
@@ -104,8 +104,8 @@ pub(crate) fn rows(
     rows
 }
 
-/// When, what, and by whom.
-fn head(story: &NotificationStory) -> Vec<Painted> {
+/// The first columns of a row: when the notification was decided, its kind, and its object.
+fn first_columns(story: &NotificationStory) -> Vec<Painted> {
     let one = &story.notification;
     let (colour, object) = match &one.cause {
         Cause::Alert { name, alert, .. } => {
@@ -121,7 +121,7 @@ fn head(story: &NotificationStory) -> Vec<Painted> {
         Cause::Reminder { name, .. } => (Colour::None, format!("schedule/{name}")),
         Cause::Test { name, .. } => (Colour::Faint, format!("channel/{name}")),
     };
-    // To the second: what is exact is in the story.
+    // To the second; `belfry ask` shows the exact time.
     let decided = one.created.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     vec![decided.into(), Painted(one.cause.kind().to_owned(), colour), object.into()]
 }
@@ -136,7 +136,7 @@ fn colour(state: DeliveryState) -> Colour {
 }
 
 fn cut(title: &str) -> String {
-    let mut cut: String = title.chars().take(TITLE).collect();
+    let mut cut: String = title.chars().take(MAX_TITLE).collect();
     if cut.len() < title.len() {
         cut.pop();
         cut.push('…');
@@ -144,8 +144,8 @@ fn cut(title: &str) -> String {
     cut
 }
 
-/// Why it stands where it does.
-fn why(delivery: &DeliveryRecord) -> String {
+/// Why the delivery is in its state, and when its next attempt is due.
+fn reason(delivery: &DeliveryRecord) -> String {
     match delivery.next_attempt {
         Some(next) if delivery.reason.is_empty() => format!("next attempt at {next}"),
         Some(next) => format!("{}, next attempt at {next}", delivery.reason),
@@ -153,8 +153,8 @@ fn why(delivery: &DeliveryRecord) -> String {
     }
 }
 
-/// A line for a record that could not be decoded.
-pub(crate) fn letter(held: &StoredDeadLetter) -> String {
+/// The line of a dead letter.
+pub(crate) fn dead_letter(held: &StoredDeadLetter) -> String {
     let StoredDeadLetter { topic, partition, stored, letter } = held;
     format!("{stored}  {topic}/{partition}@{}  {} bytes  {}", letter.offset, letter.length, letter.reason)
 }
@@ -207,13 +207,13 @@ fn cause(cause: &Cause) -> String {
                 }
                 AlertKind::Resolved => "is over".to_owned(),
             };
-            let records: Vec<String> = alert.records.iter().map(place).collect();
+            let records: Vec<String> = alert.records.iter().map(position).collect();
             let records = records.join(" ... ");
             let shown = if records.is_empty() { String::new() } else { format!(" [{records}]") };
             let (count, start, end) = (alert.count, alert.window_start, alert.window_end);
             format!("AlertRule {name} {what}: {count} records from {start} to {end}{shown}")
         }
-        Cause::Record { name, record, .. } => format!("AlertRule {name}: record {}", place(record)),
+        Cause::Record { name, record, .. } => format!("AlertRule {name}: record {}", position(record)),
         Cause::Reminder { name, occurrence, time, due, .. } => {
             let which = match time {
                 ReminderTime::Before { before_minutes: n @ 0.. } => format!("{n} min before"),
@@ -228,7 +228,7 @@ fn cause(cause: &Cause) -> String {
     }
 }
 
-fn place(record: &RecordRef) -> String {
+fn position(record: &RecordRef) -> String {
     format!("{}/{}@{} at {}", record.topic, record.partition, record.offset, record.time)
 }
 
@@ -237,7 +237,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_story_tells_cause_deliveries_and_attempts() {
+    fn the_full_text_has_cause_deliveries_and_attempts() {
         let story: NotificationStory = serde_json::from_value(serde_json::json!({
             "notification": {
                 "id": "a17dbef1-601d-5bcc-806b-b0e6bf808605", "namespace": "payments", "severity": "critical",
@@ -255,7 +255,7 @@ mod tests {
         }))
         .expect("a story");
         assert_eq!(
-            whole(&story, Page::default()).text(),
+            full_text(&story, Page::default()).text(),
             "pay: 20 bad log lines in 1m\n  Last: card declined\nid        a17dbef1-601d-5bcc-806b-b0e6bf808605\n\
              severity  critical\ndecided   2026-01-05T01:00:00Z\ncause     AlertRule errors: record logs/3@42 at 2026-01-05T00:59:59Z\n\
              group     service=pay\n\nmail <a@example.com>: Dead (gave up after 1 attempt: 550)\n  \

@@ -1,6 +1,4 @@
-//! A Schedule as a series of iCalendar.
-//!
-//! Never: the texts of channels, or anything else that says whom Belfry tells.
+//! Converts a Schedule to a series of iCalendar. The series doesn't contain channels, nor anything else about who gets reminders.
 
 use calendar::RecurrenceSpec;
 use calendar::ical::{Person, Series};
@@ -10,7 +8,7 @@ use domain::PlanBody;
 
 use super::{SEQUENCE, UID};
 
-/// The series of a Schedule that is valid, and what iCalendar has no words for.
+/// The series of a valid Schedule, and remarks on what iCalendar can't express.
 pub(crate) fn series(object: &Schedule, valid: &ValidSchedule, namespace: &str) -> (Series, Vec<String>) {
     let meta = &object.metadata;
     let name = meta.name.clone().unwrap_or_default();
@@ -24,7 +22,7 @@ pub(crate) fn series(object: &Schedule, valid: &ValidSchedule, namespace: &str) 
         (base, edits) => Some(base.unwrap_or(0).saturating_add(edits.unwrap_or(0))),
     };
     let spec = &object.spec;
-    let left = left(spec);
+    let remarks = not_written(spec);
     let shared = spec.shared_resources.iter().map(|it| format!("{}/{}", it.namespace, it.name));
     let series = Series {
         uid: uid.unwrap_or_else(|| format!("{namespace}/{name}")),
@@ -48,10 +46,10 @@ pub(crate) fn series(object: &Schedule, valid: &ValidSchedule, namespace: &str) 
         reminders: valid.reminders.iter().map(|it| it.time()).collect(),
         remarks: Vec::new(),
     };
-    (series, left)
+    (series, remarks)
 }
 
-/// What validation made of it; a whole-day series that lasts longer as its own length.
+/// The validated recurrence. An override that only sets the length of an all-day series becomes the series' own length.
 fn recurrence(valid: &ValidSchedule) -> RecurrenceSpec {
     let PlanBody::Schedule(plan) = &valid.plan.body else { return RecurrenceSpec::default() };
     let mut spec = plan.recurrence.clone();
@@ -72,8 +70,8 @@ fn recurrence(valid: &ValidSchedule) -> RecurrenceSpec {
     spec
 }
 
-/// What is Belfry's alone.
-fn left(spec: &ScheduleSpec) -> Vec<String> {
+/// A remark that lists the fields that iCalendar doesn't have.
+fn not_written(spec: &ScheduleSpec) -> Vec<String> {
     let says = [
         ("conflictPolicy", spec.conflict_policy != crds::schedule::ConflictPolicy::default()),
         ("buffer", spec.buffer.is_some()),
@@ -90,7 +88,7 @@ fn left(spec: &ScheduleSpec) -> Vec<String> {
     if names.is_empty() { Vec::new() } else { vec![told] }
 }
 
-/// `default/standup`.
-pub(crate) fn title(valid: &ValidSchedule) -> String {
+/// The namespace and name, such as `default/standup`.
+pub(crate) fn qualified_name(valid: &ValidSchedule) -> String {
     format!("{}/{}", valid.plan.namespace, valid.plan.name)
 }
